@@ -1,1 +1,11 @@
-//! x
+//! The mechanisms of ssmbake. No argument parsing, no printing, no exit codes.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`root`] | the one door to the target tree |
+//! | [`txn`] | changes a tree wholly or not at all |
+//! | [`error`] | the one shape of an I/O error |
+
+pub mod error;
+pub mod root;
+pub mod txn;

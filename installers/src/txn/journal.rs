@@ -1,0 +1,342 @@
+//! The undo record: written whole before the first change, removed after the last. Whoever finds one
+//! finishes what its writer left, backwards or, when it is marked committed, forwards.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::IoError;
+use crate::root::{Kind, Last, Root, RootPath, meta_at};
+
+const SCHEMA: u32 = 1;
+const DIR: &str = "/var/lib";
+const NAME: &str = ".ssmbake-journal";
+/// Where the file system has no O_TMPFILE; never trusted, only removed.
+const NEW_NAME: &str = ".ssmbake-journal.new";
+const COMMITTED: &[u8] = b"committed\n";
+const LIMIT: u64 = 64 * 1024 * 1024;
+
+/// How one path is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Undo {
+    /// Nothing was there: remove the file or link.
+    Remove,
+    /// Nothing was there: remove the directory.
+    RemoveDir,
+    /// The old file or link waits under this name in the same directory.
+    Restore { backup: String },
+    /// An empty directory was removed.
+    MakeDir { mode: u32, uid: u32, gid: u32 },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    pub(super) path: RootPath,
+    /// The name of the staged new file in the same directory.
+    pub(super) temp: Option<String>,
+    pub(super) undo: Undo,
+}
+
+/// A directory's modification time before the first change, seconds and nanoseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DirTime {
+    pub(super) path: RootPath,
+    pub(super) mtime: i64,
+    pub(super) nsec: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    pub(super) schema: u32,
+    pub(super) entries: Vec<Entry>,
+    /// Directories that existed before and get new or fewer entries.
+    pub(super) dirs: Vec<DirTime>,
+    /// The time that changed directories get on success: SOURCE_DATE_EPOCH.
+    pub(super) epoch: Option<i64>,
+}
+
+impl Record {
+    pub(super) fn new(entries: Vec<Entry>, dirs: Vec<DirTime>, epoch: Option<i64>) -> Self {
+        Self { schema: SCHEMA, entries, dirs, epoch }
+    }
+}
+
+/// Why a journal could not be opened or followed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process holds it.
+    #[error("another ssmbake is changing this root")]
+    Busy,
+    /// It is no journal of ours.
+    #[error("the journal `{DIR}/{NAME}` is not usable: {0}")]
+    Unusable(String),
+    /// An earlier journal stands there.
+    #[error("an interrupted run left a journal in `{DIR}/{NAME}`")]
+    Pending,
+    /// The disk said no.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// A journal on disk, locked by this process.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: File,
+    dir: OwnedFd,
+    place: RootPath,
+    pub(super) record: Record,
+    committed: bool,
+}
+
+/// The canonical directory of the journal.
+pub(super) fn place(root: &Root) -> Result<RootPath, IoError> {
+    root.canonical(&RootPath::fixed(DIR), Last::Follow)
+}
+
+fn io_error(verb: &'static str) -> impl Fn(io::Error) -> IoError {
+    move |error| IoError::new(verb, format_args!("{DIR}/{NAME}"), error)
+}
+
+impl Journal {
+    /// Writes `record` and makes it visible in one step.
+    pub(super) fn create(root: &Root, record: Record) -> Result<Self, JournalError> {
+        let place = place(root)?;
+        let dir = root.strict_dir(&place)?;
+        let file = write_whole(&dir, &record).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => JournalError::Pending,
+            _ => JournalError::Io(io_error("write")(error)),
+        })?;
+        Ok(Self { file, dir, place, record, committed: false })
+    }
+
+    /// The journal that an interrupted run left, if there is one.
+    pub(super) fn find(root: &Root) -> Result<Option<Self>, JournalError> {
+        let place = place(root)?;
+        let dir = match root.meta(&place, Last::Follow)? {
+            Some(meta) if meta.kind == Kind::Dir => root.strict_dir(&place)?,
+            _ => return Ok(None),
+        };
+        if meta_at(&dir, NAME).map_err(io_error("look at"))?.is_none() {
+            return Ok(None);
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, NAME, flags, Mode::empty()).map_err(|e| io_error("open")(e.into()))?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) => return Err(JournalError::Busy),
+            other => other.map_err(|e| io_error("lock")(e.into()))?,
+        }
+        let mut file = File::from(fd);
+        let (record, committed) = parse(&mut file)?;
+        Ok(Some(Self { file, dir, place, record, committed }))
+    }
+
+    /// From here on an interrupted run is finished, not undone.
+    pub(super) fn commit(&mut self) -> Result<(), IoError> {
+        let write = |file: &mut File| {
+            file.seek(SeekFrom::End(0))?;
+            file.write_all(COMMITTED)?;
+            file.sync_data()
+        };
+        write(&mut self.file).map_err(io_error("write"))?;
+        self.committed = true;
+        Ok(())
+    }
+
+    /// Finishes what the journal says: forwards when committed, else backwards; then removes it.
+    pub(super) fn settle(self, root: &Root) -> Result<Settled, IoError> {
+        for entry in self.record.entries.iter().rev() {
+            if self.committed {
+                forget(root, entry)?;
+            } else {
+                undo(root, entry)?;
+            }
+        }
+        let own = self.record.dirs.iter().find(|dir| dir.path == self.place);
+        for dir in self.record.dirs.iter().filter(|dir| dir.path != self.place) {
+            set_dir_time(root, dir, self.target_time(dir))?;
+        }
+        if self.committed && let Some(epoch) = self.record.epoch {
+            for entry in self.record.entries.iter().filter(|entry| entry.undo == Undo::RemoveDir) {
+                let dir = DirTime { path: entry.path.clone(), mtime: epoch, nsec: 0 };
+                set_dir_time(root, &dir, Some((epoch, 0)))?;
+            }
+        }
+        rustix::fs::syncfs(&self.dir).map_err(|e| io_error("sync")(e.into()))?;
+        rustix::fs::unlinkat(&self.dir, NAME, AtFlags::empty()).map_err(|e| io_error("remove")(e.into()))?;
+        if let Some(dir) = own {
+            set_dir_time(root, dir, self.target_time(dir))?;
+        }
+        Ok(if self.committed { Settled::Finished } else { Settled::RolledBack })
+    }
+
+    fn target_time(&self, dir: &DirTime) -> Option<(i64, u32)> {
+        match (self.committed, self.record.epoch) {
+            (false, _) => Some((dir.mtime, dir.nsec)),
+            (true, Some(epoch)) => Some((epoch, 0)),
+            (true, None) => None,
+        }
+    }
+}
+
+/// What settling a journal came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The tree is as before the interrupted run.
+    RolledBack,
+    /// The interrupted run had done its work; only its traces were removed.
+    Finished,
+}
+
+/// An unnamed file gets its name only when it is whole, and its directory's time is in it already: a kill
+/// before that leaves no trace at all.
+fn write_whole(dir: &OwnedFd, record: &Record) -> io::Result<File> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    let mode = Mode::from_raw_mode(0o600);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let unnamed = rustix::fs::openat(dir, ".", flags, mode);
+    let named = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+    let (fd, has_name) = match unnamed {
+        Ok(fd) => (fd, false),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => (rustix::fs::openat(dir, NEW_NAME, named, mode)?, true),
+        Err(error) => return Err(error.into()),
+    };
+    rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
+    let mut file = File::from(fd);
+    file.write_all(&line)?;
+    file.sync_all()?;
+    if has_name {
+        rustix::fs::renameat_with(dir, NEW_NAME, dir, NAME, rustix::fs::RenameFlags::NOREPLACE)?;
+    } else {
+        give_name(dir, &file)?;
+    }
+    rustix::fs::fsync(dir)?;
+    Ok(file)
+}
+
+fn give_name(dir: &OwnedFd, file: &File) -> io::Result<()> {
+    match rustix::fs::linkat(file, "", dir, NAME, AtFlags::EMPTY_PATH) {
+        // Without CAP_DAC_READ_SEARCH the kernel wants the way through /proc.
+        Err(Errno::NOENT | Errno::PERM) => {
+            use std::os::fd::AsRawFd;
+            let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(rustix::fs::CWD, own, dir, NAME, AtFlags::SYMLINK_FOLLOW)?;
+        }
+        other => other?,
+    }
+    Ok(())
+}
+
+fn parse(file: &mut File) -> Result<(Record, bool), JournalError> {
+    let mut bytes = Vec::new();
+    let meta = file.metadata().map_err(io_error("look at"))?;
+    if !meta.is_file() {
+        return Err(JournalError::Unusable("it is not a regular file".to_owned()));
+    }
+    file.take(LIMIT).read_to_end(&mut bytes).map_err(io_error("read"))?;
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let (line, rest) = bytes.split_at(end);
+    let record: Record = serde_json::from_slice(line).map_err(|e| JournalError::Unusable(e.to_string()))?;
+    if record.schema != SCHEMA {
+        return Err(JournalError::Unusable(format!("its schema is {}, this ssmbake reads {SCHEMA}", record.schema)));
+    }
+    Ok((record, rest.get(1..) == Some(COMMITTED)))
+}
+
+fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {
+    let Some((dir, name)) = open_parent(root, &entry.path)? else { return Ok(()) };
+    let act = || -> io::Result<()> {
+        if let Some(temp) = &entry.temp {
+            remove(&dir, temp, AtFlags::empty())?;
+        }
+        match &entry.undo {
+            Undo::Remove => remove(&dir, name, AtFlags::empty()),
+            Undo::RemoveDir => remove(&dir, name, AtFlags::REMOVEDIR),
+            Undo::Restore { backup } => restore(&dir, backup, name),
+            Undo::MakeDir { mode, uid, gid } => make_dir(&dir, name, *mode, *uid, *gid),
+        }
+    };
+    act().map_err(|error| IoError::new("restore", &entry.path, error))
+}
+
+/// Commits: the old names go.
+fn forget(root: &Root, entry: &Entry) -> Result<(), IoError> {
+    let Some((dir, _)) = open_parent(root, &entry.path)? else { return Ok(()) };
+    let act = || -> io::Result<()> {
+        if let Some(temp) = &entry.temp {
+            remove(&dir, temp, AtFlags::empty())?;
+        }
+        match &entry.undo {
+            Undo::Restore { backup } => remove(&dir, backup, AtFlags::empty()),
+            _ => Ok(()),
+        }
+    };
+    act().map_err(|error| IoError::new("clean up beside", &entry.path, error))
+}
+
+/// A parent that does not exist (any more) was made by the interrupted run: nothing is below it.
+fn open_parent<'a>(root: &Root, path: &'a RootPath) -> Result<Option<(OwnedFd, &'a str)>, IoError> {
+    let Some(parent) = path.parent() else { return Ok(None) };
+    match root.strict_dir(&parent) {
+        Ok(dir) => Ok(Some((dir, path.name()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove(dir: &impl AsFd, name: &str, flags: AtFlags) -> io::Result<()> {
+    match rustix::fs::unlinkat(dir, name, flags) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn restore(dir: &impl AsFd, backup: &str, name: &str) -> io::Result<()> {
+    match rustix::fs::renameat(dir, backup, dir, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    }
+    // rename(2) does nothing when both names are one file already.
+    remove(dir, backup, AtFlags::empty())
+}
+
+pub(super) fn make_dir(dir: &impl AsFd, name: &str, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    set_owner(&fd, uid, gid)?;
+    // After the owner, because chown clears setuid and setgid; whatever the umask says.
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+    Ok(())
+}
+
+pub(super) fn set_owner(fd: &impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    Ok(rustix::fs::fchown(fd, Some(uid), Some(gid))?)
+}
+
+fn set_dir_time(root: &Root, dir: &DirTime, time: Option<(i64, u32)>) -> Result<(), IoError> {
+    let Some((seconds, nanos)) = time else { return Ok(()) };
+    let fd = root.strict_dir(&dir.path)?;
+    rustix::fs::futimens(&fd, &times(seconds, nanos))
+        .map_err(|error| IoError::new("set the time of", &dir.path, error))
+}
+
+/// A modification time; the access time stays.
+pub(super) fn times(seconds: i64, nanos: u32) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
+    }
+}

@@ -1,0 +1,201 @@
+//! Compares wanted with present, and writes new files beside their places. Nothing here is visible yet.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
+
+use super::change::{Content, Perm, Want};
+use super::journal::{Entry, make_dir, set_owner, times};
+use super::{Change, Checkpoint};
+use crate::error::IoError;
+use crate::root::{Kind, Last, Meta, Root, RootPath};
+
+/// Whether `path` is not yet as wanted.
+pub(super) fn differs(root: &Root, path: &RootPath, want: &Want, before: Option<&Meta>) -> Result<bool, IoError> {
+    let kind = before.map(|meta| meta.kind);
+    match (want, kind) {
+        (Want::Absent, None) => Ok(false),
+        (Want::Absent, Some(Kind::Dir)) => Ok(true),
+        (Want::Dir { .. }, Some(Kind::Dir)) => Ok(false),
+        (_, Some(Kind::Dir)) => Err(in_the_way(path, "a directory is in its place")),
+        (_, Some(Kind::Other)) => Err(in_the_way(path, "a device node, fifo or socket is in its place")),
+        (Want::Dir { .. }, Some(_)) => Err(in_the_way(path, "it is not a directory")),
+        (Want::Absent, Some(_)) | (_, None) => Ok(true),
+        (Want::Link { target, .. }, _) => Ok(root.read_link(path)?.as_deref() != Some(target)),
+        (Want::HardLink { to }, _) => {
+            Ok(root.meta(to, Last::Keep)?.map(|meta| meta.id) != before.map(|meta| meta.id))
+        }
+        (Want::File { content, perm, .. }, _) => {
+            let Some(meta) = before.filter(|meta| meta.kind == Kind::File) else { return Ok(true) };
+            Ok(Perm::like(meta) != *perm || meta.size != content.len() || !same_bytes(root, path, content)?)
+        }
+    }
+}
+
+fn in_the_way(path: &RootPath, why: &'static str) -> IoError {
+    IoError::new("replace", path, io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+fn same_bytes(root: &Root, path: &RootPath, content: &Content) -> Result<bool, IoError> {
+    let Some(file) = root.open_file(path)? else { return Ok(false) };
+    let fail = |error| IoError::new("read", path, error);
+    match content {
+        Content::Bytes(bytes) => equal(io::BufReader::new(file), bytes.as_slice()).map_err(fail),
+        Content::Spool(slice) => {
+            let wanted = slice.reader().map_err(fail)?;
+            equal(io::BufReader::with_capacity(1 << 16, file), io::BufReader::with_capacity(1 << 16, wanted))
+                .map_err(fail)
+        }
+    }
+}
+
+fn equal(mut one: impl Read, mut other: impl Read) -> io::Result<bool> {
+    let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let got = one.read(&mut left)?;
+        if got == 0 {
+            return Ok(other.read(&mut right)? == 0);
+        }
+        match other.read_exact(&mut right[..got]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            done => done?,
+        }
+        if left[..got] != right[..got] {
+            return Ok(false);
+        }
+    }
+}
+
+/// Makes directories and writes all new files under their temporary names.
+pub(super) fn stage_all(
+    root: &Root,
+    pairs: &[(&Change, &Entry)],
+    epoch: Option<i64>,
+    checkpoint: &Checkpoint<'_>,
+) -> Result<(), IoError> {
+    check_space(root, pairs)?;
+    let is_hard_link = |change: &Change| matches!(change.want, Want::HardLink { .. });
+    for (change, entry) in pairs.iter().filter(|(change, _)| !is_hard_link(change)) {
+        checkpoint(&change.path)
+            .and_then(|()| stage(root, change, entry, epoch))
+            .map_err(|error| IoError::new("write", &change.path, error))?;
+    }
+    for (change, entry) in pairs.iter().filter(|(change, _)| is_hard_link(change)) {
+        stage_hard_link(root, change, entry, pairs).map_err(|error| IoError::new("link", &change.path, error))?;
+    }
+    sync(root)
+}
+
+/// Everything reaches the disk before the next step begins. One call for the file system costs less than one a
+/// file, and the order is what matters.
+pub(super) fn sync(root: &Root) -> Result<(), IoError> {
+    rustix::fs::syncfs(root).map_err(|error| IoError::new("sync", RootPath::top(), error))
+}
+
+/// A disk that is too full is better found before 100 MB are written to it. Reserved blocks count for root.
+fn check_space(root: &Root, pairs: &[(&Change, &Entry)]) -> Result<(), IoError> {
+    let needed: u64 = pairs
+        .iter()
+        .filter_map(|(change, _)| match &change.want {
+            Want::File { content, .. } => Some(content.len()),
+            _ => None,
+        })
+        .sum();
+    let Ok(stat) = rustix::fs::fstatvfs(root) else { return Ok(()) };
+    if stat.f_blocks > 0 && stat.f_bfree.saturating_mul(stat.f_frsize) < needed {
+        let free = stat.f_bfree.saturating_mul(stat.f_frsize);
+        let why = format!("{needed} bytes are needed, {free} are free");
+        return Err(IoError::new("write to", RootPath::top(), io::Error::new(io::ErrorKind::StorageFull, why)));
+    }
+    Ok(())
+}
+
+fn stage(root: &Root, change: &Change, entry: &Entry, epoch: Option<i64>) -> io::Result<()> {
+    let Some(parent) = change.path.parent() else { return Ok(()) };
+    let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
+    match (&change.want, &entry.temp) {
+        (Want::Dir { perm, .. }, _) => make_dir(&dir, change.path.name(), perm.mode, perm.uid, perm.gid),
+        (Want::File { content, perm, mtime }, Some(temp)) => {
+            let old = change.before.filter(|meta| meta.kind == Kind::File);
+            let old = old.map(|_| (&dir, change.path.name()));
+            stage_file(&dir, temp, content, *perm, mtime.or(epoch.map(|at| (at, 0))), old)
+        }
+        (Want::Link { target, mtime }, Some(temp)) => {
+            rustix::fs::symlinkat(target, &dir, temp)?;
+            if let Some(at) = mtime.or(epoch) {
+                rustix::fs::utimensat(&dir, temp, &times(at, 0), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stage_file(
+    dir: &OwnedFd,
+    temp: &str,
+    content: &Content,
+    perm: Perm,
+    mtime: Option<(i64, u32)>,
+    old: Option<(&OwnedFd, &str)>,
+) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Nobody but root reads it before it has its own mode.
+    let mut file = File::from(rustix::fs::openat(dir, temp, flags, Mode::from_raw_mode(0o600))?);
+    match content {
+        Content::Bytes(bytes) => file.write_all(bytes)?,
+        Content::Spool(slice) => {
+            let copied = io::copy(&mut slice.reader()?, &mut file)?;
+            if copied != slice.len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+    set_owner(&file, perm.uid, perm.gid)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(perm.mode))?;
+    if let Some((dir, name)) = old {
+        copy_xattrs(dir, name, &file, content)?;
+    }
+    if let Some((seconds, nanos)) = mtime {
+        rustix::fs::futimens(&file, &times(seconds, nanos))?;
+    }
+    Ok(())
+}
+
+/// A file that is edited keeps its attributes; one that comes from a package keeps only the SELinux label.
+fn copy_xattrs(dir: &OwnedFd, name: &str, to: &File, content: &Content) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let from = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let mut names = vec![0_u8; 1 << 16];
+    let used = match rustix::fs::flistxattr(&from, &mut names) {
+        Ok(used) => used,
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let is_payload = matches!(content, Content::Spool(_));
+    for name in names[..used].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if is_payload && name != b"security.selinux" {
+            continue;
+        }
+        let mut value = vec![0_u8; 1 << 16];
+        let size = rustix::fs::fgetxattr(&from, name, &mut value)?;
+        rustix::fs::fsetxattr(to, name, &value[..size], XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn stage_hard_link(root: &Root, change: &Change, entry: &Entry, pairs: &[(&Change, &Entry)]) -> io::Result<()> {
+    let (Want::HardLink { to }, Some(temp), Some(parent)) = (&change.want, &entry.temp, change.path.parent()) else {
+        return Ok(());
+    };
+    let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
+    let first = pairs.iter().find(|(other, _)| other.path == *to);
+    // The first name is either staged in this run or stands in the tree as wanted.
+    let name = first.and_then(|(_, entry)| entry.temp.as_deref()).unwrap_or(to.name());
+    let Some(first_parent) = to.parent() else { return Err(io::ErrorKind::NotFound.into()) };
+    let first_dir = root.strict_dir(&first_parent).map_err(|error| error.source)?;
+    rustix::fs::linkat(&first_dir, name, &dir, temp, AtFlags::empty())?;
+    Ok(())
+}

@@ -1,0 +1,421 @@
+//! Reads a verified deb: control data into memory, the payload unpacked once into a private spool file.
+//!
+//! Every member is judged here, so that `install` meets only honest ones. The spool is unlinked: what was judged
+//! is what will be written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use md5::Md5;
+use sha2::{Digest, Sha256};
+use ssmbake_manifests::AgentVersion;
+
+use super::ar::{self, ArMember};
+use super::control::Paragraph;
+use super::database::PACKAGE;
+use super::version::upstream;
+use crate::packages::PackageError;
+use crate::root::RootPath;
+use crate::txn::SpoolSlice;
+
+/// What one package may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of the unpacked payload.
+    pub unpacked: u64,
+    /// Members of the payload.
+    pub members: usize,
+}
+
+/// All control files together; the real ones are a few kilobytes.
+const CONTROL_LIMIT: u64 = 4 * 1024 * 1024;
+const CHUNK: usize = 256 * 1024;
+
+/// What a payload member is.
+#[derive(Debug, Clone)]
+pub enum MemberKind {
+    /// A directory.
+    Dir,
+    /// A regular file and its MD5, which dpkg's database speaks.
+    File {
+        /// Its bytes.
+        slice: SpoolSlice,
+        /// Digest.
+        md5: [u8; 16],
+    },
+    /// A symbolic link and its text.
+    Link(String),
+    /// Another name of an earlier member.
+    HardLink(RootPath),
+}
+
+/// A payload member.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its place in the target.
+    pub path: RootPath,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds since the epoch.
+    pub mtime: i64,
+}
+
+/// A package that was read whole and found honest.
+#[derive(Debug)]
+pub struct DebPackage {
+    /// The control paragraph.
+    pub control: Paragraph,
+    /// The other control files (maintainer scripts, md5sums, conffiles, triggers …) and their mode.
+    pub control_files: BTreeMap<String, (Vec<u8>, u32)>,
+    /// The paths named in `conffiles`, in order.
+    pub conffiles: Vec<String>,
+    /// The payload, in archive order; the root directory is left out.
+    pub members: Vec<Member>,
+}
+
+impl DebPackage {
+    /// Reads the package in `file` (`size` bytes), unpacking into `spool`, an empty private file.
+    pub fn read(file: &File, size: u64, spool: File, limits: Limits) -> Result<Self, PackageError> {
+        let layout = ar::layout(file, size)?;
+        let (control, control_files) = read_control(file, &layout.control)?;
+        let conffiles = conffile_list(&control_files)?;
+        let members = read_payload(file, &layout.data, spool, limits)?;
+        Ok(Self { control, control_files, conffiles, members })
+    }
+
+    /// The package must be the agent, of this version and architecture: a good signature over an older package
+    /// would otherwise be a silent downgrade.
+    pub fn expect(&self, version: &AgentVersion, arch: &str) -> Result<(), PackageError> {
+        let found = upstream(self.control.need("Version")?);
+        let pairs = [
+            ("Package", PACKAGE, self.control.need("Package")?),
+            ("Version", &version.to_string(), found),
+            ("Architecture", arch, self.control.need("Architecture")?),
+        ];
+        for (field, wanted, found) in pairs {
+            if wanted != found {
+                return Err(PackageError::WrongPackage { field, wanted: wanted.to_owned(), found: found.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The member at `path`.
+    pub fn member(&self, path: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.path.as_str() == path)
+    }
+}
+
+fn malformed(part: &str, why: impl std::fmt::Display) -> PackageError {
+    PackageError::Malformed(format!("{part}: {why}"))
+}
+
+fn decoder<'a>(file: &'a File, member: &ArMember) -> Result<Box<dyn Read + Send + 'a>, PackageError> {
+    let mut source = file;
+    source.seek(SeekFrom::Start(member.offset)).map_err(|error| malformed(&member.name, error))?;
+    let source = io::BufReader::with_capacity(CHUNK, source.take(member.size));
+    let ending = member.name.split_once(".tar").map_or("", |(_, ending)| ending);
+    Ok(match ending {
+        "" => Box::new(source),
+        ".gz" => Box::new(flate2::bufread::GzDecoder::new(source)),
+        ".xz" => Box::new(lzma_rust2::XzReader::new(source, true)),
+        ".zst" => {
+            let inner = ruzstd::decoding::StreamingDecoder::new(source);
+            Box::new(inner.map_err(|error| malformed(&member.name, error))?)
+        }
+        _ => return Err(malformed(&member.name, "its compression is none of none, gz, xz, zst")),
+    })
+}
+
+type ControlFiles = BTreeMap<String, (Vec<u8>, u32)>;
+
+fn read_control(file: &File, member: &ArMember) -> Result<(Paragraph, ControlFiles), PackageError> {
+    let bad = |error: io::Error| malformed(&member.name, error);
+    let mut archive = tar::Archive::new(decoder(file, member)?.take(CONTROL_LIMIT));
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().map_err(bad)? {
+        let mut entry = entry.map_err(bad)?;
+        if entry.header().entry_type().is_dir() {
+            continue;
+        }
+        let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = raw.trim_start_matches("./").to_owned();
+        let is_plain = entry.header().entry_type().is_file() && !name.contains('/') && is_info_name(&name);
+        if !is_plain {
+            return Err(PackageError::Hostile { member: raw, why: "is no plain control file" });
+        }
+        let mode = entry.header().mode().map_err(bad)? & 0o777;
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(bad)?;
+        if files.insert(name, (bytes, mode)).is_some() {
+            return Err(PackageError::Hostile { member: raw, why: "stands twice in the archive" });
+        }
+    }
+    let (bytes, _) = files.remove("control").ok_or_else(|| malformed(&member.name, "there is no `control`"))?;
+    let text = String::from_utf8(bytes).map_err(|_| malformed("control", "it is no UTF-8"))?;
+    let control = Paragraph::parse(&text).map_err(|why| malformed("control", why))?;
+    Ok((control, files))
+}
+
+/// The name becomes part of a file name in dpkg's info directory.
+fn is_info_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+".contains(&byte))
+}
+
+fn conffile_list(files: &ControlFiles) -> Result<Vec<String>, PackageError> {
+    let Some((bytes, _)) = files.get("conffiles") else { return Ok(Vec::new()) };
+    let text = std::str::from_utf8(bytes).map_err(|_| malformed("conffiles", "it is no UTF-8"))?;
+    let mut paths = Vec::new();
+    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        let path = line.strip_prefix("remove-on-upgrade ").unwrap_or(line);
+        RootPath::new(path).map_err(|error| malformed("conffiles", error))?;
+        if path == line {
+            paths.push(path.to_owned());
+        }
+    }
+    Ok(paths)
+}
+
+/// The decoder runs on a thread of its own while this one hashes and writes.
+fn read_payload(
+    file: &File,
+    member: &ArMember,
+    spool: File,
+    limits: Limits,
+) -> Result<Vec<Member>, PackageError> {
+    let source = decoder(file, member)?;
+    let spool = Arc::new(spool);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(8);
+        scope.spawn(move || pump(source, &sender));
+        let reader = SpoolReader { receiver, chunk: Vec::new(), at: 0, total: 0, limit: limits.unpacked, spool: &spool };
+        collect(reader, &spool, limits, &member.name)
+    })
+}
+
+fn pump(mut source: Box<dyn Read + Send + '_>, sender: &SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let message = match source.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(got) => {
+                chunk.truncate(got);
+                Ok(chunk)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+        let is_last = message.is_err();
+        // A closed channel means that the reader has found a reason to stop.
+        if sender.send(message).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Passes the decoded bytes on and keeps a copy of each in the spool, up to the limit.
+struct SpoolReader<'a> {
+    receiver: Receiver<io::Result<Vec<u8>>>,
+    chunk: Vec<u8>,
+    at: usize,
+    total: u64,
+    limit: u64,
+    spool: &'a File,
+}
+
+impl Read for SpoolReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.chunk.len() {
+            match self.receiver.recv() {
+                Err(_) => return Ok(0),
+                Ok(chunk) => self.chunk = chunk?,
+            }
+            self.at = 0;
+            self.total += self.chunk.len() as u64;
+            if self.total > self.limit {
+                return Err(io::Error::other(OverLimit));
+            }
+            let mut spool = self.spool;
+            spool.write_all(&self.chunk).map_err(|error| io::Error::other(SpoolFailed(error)))?;
+        }
+        let count = buffer.len().min(self.chunk.len() - self.at);
+        buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("over the limit")]
+struct OverLimit;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct SpoolFailed(io::Error);
+
+/// Our own two errors travel through the tar reader inside an `io::Error`; a full temporary directory is not the
+/// package's fault.
+fn payload_error(error: io::Error, name: &str, limit: u64) -> PackageError {
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = inner {
+        if cause.is::<OverLimit>() {
+            return PackageError::TooLarge { limit };
+        }
+        if let Some(SpoolFailed(source)) = cause.downcast_ref() {
+            let source = source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+            return crate::error::IoError::new("unpack into", "the temporary directory", source).into();
+        }
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        inner = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    malformed(name, error)
+}
+
+fn collect(
+    mut reader: SpoolReader<'_>,
+    spool: &Arc<File>,
+    limits: Limits,
+    name: &str,
+) -> Result<Vec<Member>, PackageError> {
+    let bad = |error: io::Error| payload_error(error, name, limits.unpacked);
+    let mut members: Vec<Member> = Vec::new();
+    let mut seen = Seen::default();
+    let mut archive = tar::Archive::new(&mut reader);
+    for entry in archive.entries().map_err(bad)? {
+        let mut entry = entry.map_err(bad)?;
+        if members.len() >= limits.members {
+            return Err(malformed(name, format_args!("it has more than {} members", limits.members)));
+        }
+        if let Some(member) = read_member(&mut entry, spool, &bad)? {
+            seen.admit(&member)?;
+            members.push(member);
+        }
+    }
+    // To the very end, so that the compressor's own checksum is checked.
+    io::copy(&mut reader, &mut io::sink()).map_err(bad)?;
+    Ok(members)
+}
+
+fn read_member<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    spool: &Arc<File>,
+    bad: &dyn Fn(io::Error) -> PackageError,
+) -> Result<Option<Member>, PackageError> {
+    use tar::EntryType;
+    let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let hostile = |why| PackageError::Hostile { member: raw.chars().take(120).collect(), why };
+    let Some(path) = place(&raw).map_err(hostile)? else { return Ok(None) };
+    let header = entry.header();
+    let (mode, mtime) = (header.mode().map_err(bad)?, header.mtime().map_err(bad)?);
+    let (uid, gid) = (header.uid().map_err(bad)?, header.gid().map_err(bad)?);
+    // Packages built without fakeroot carry the builder's numbers; dpkg goes by the name.
+    let owner = |name: Option<&[u8]>, id: u64| if name == Some(b"root") { 0 } else { id };
+    let (uid, gid) = (owner(header.username_bytes(), uid), owner(header.groupname_bytes(), gid));
+    let kind = match header.entry_type() {
+        EntryType::Directory => MemberKind::Dir,
+        EntryType::Regular | EntryType::Continuous => read_file(entry, spool).map_err(bad)?,
+        EntryType::Symlink => MemberKind::Link(link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?),
+        EntryType::Link => {
+            let text = link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?;
+            MemberKind::HardLink(place(&text).map_err(hostile)?.ok_or_else(|| hostile("links to the root"))?)
+        }
+        EntryType::Block | EntryType::Char => return Err(hostile("is a device node")),
+        EntryType::Fifo => return Err(hostile("is a fifo")),
+        _ => return Err(hostile("is of a kind that packages do not have")),
+    };
+    let (Ok(uid), Ok(gid), Ok(mtime)) = (u32::try_from(uid), u32::try_from(gid), i64::try_from(mtime)) else {
+        return Err(hostile("has an owner or time out of range"));
+    };
+    Ok(Some(Member { path, kind, mode: mode & 0o7777, uid, gid, mtime }))
+}
+
+fn link_text<R: Read>(entry: &tar::Entry<'_, R>) -> Option<String> {
+    String::from_utf8(entry.link_name_bytes()?.into_owned()).ok().filter(|text| !text.is_empty())
+}
+
+/// `./usr/bin/x` → `/usr/bin/x`; the root directory itself is none.
+fn place(raw: &str) -> Result<Option<RootPath>, &'static str> {
+    if raw.starts_with('/') {
+        return Err("has an absolute path");
+    }
+    let inner = raw.strip_prefix("./").unwrap_or(raw).trim_end_matches('/');
+    if inner.is_empty() || inner == "." {
+        return Ok(None);
+    }
+    if inner.split('/').any(|part| part == "..") {
+        return Err("leads out of the root with `..`");
+    }
+    RootPath::new(&format!("/{inner}")).map(Some).map_err(|_| "has a path that is not plain")
+}
+
+fn read_file<R: Read>(entry: &mut tar::Entry<'_, R>, spool: &Arc<File>) -> io::Result<MemberKind> {
+    let (offset, len) = (entry.raw_file_position(), entry.size());
+    let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
+    let mut buffer = vec![0; CHUNK];
+    let mut total = 0;
+    loop {
+        let got = entry.read(&mut buffer)?;
+        if got == 0 {
+            break;
+        }
+        total += got as u64;
+        sha256.update(&buffer[..got]);
+        md5.update(&buffer[..got]);
+    }
+    if total != len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let slice = SpoolSlice { spool: Arc::clone(spool), offset, len, sha256: sha256.finalize().into() };
+    Ok(MemberKind::File { slice, md5: md5.finalize().into() })
+}
+
+/// What the members so far rule out for the next.
+#[derive(Default)]
+struct Seen {
+    paths: BTreeSet<RootPath>,
+    files: BTreeSet<RootPath>,
+    not_dirs: BTreeSet<RootPath>,
+}
+
+impl Seen {
+    fn admit(&mut self, member: &Member) -> Result<(), PackageError> {
+        let hostile = |why| Err(PackageError::Hostile { member: member.path.to_string(), why });
+        if !self.paths.insert(member.path.clone()) {
+            return hostile("stands twice in the archive");
+        }
+        let mut above = member.path.parent();
+        while let Some(dir) = above {
+            if self.not_dirs.contains(&dir) {
+                return hostile("lies below a member that is no directory");
+            }
+            above = dir.parent();
+        }
+        match &member.kind {
+            MemberKind::Dir => {}
+            MemberKind::HardLink(to) if !self.files.contains(to) => return hostile("is a hard link to no member"),
+            kind => {
+                if matches!(kind, MemberKind::File { .. }) {
+                    self.files.insert(member.path.clone());
+                }
+                // A link that stands where earlier members went through is as bad as the other order.
+                if self.paths.iter().any(|path| path.as_str().starts_with(&format!("{}/", member.path))) {
+                    return hostile("replaces a directory of earlier members");
+                }
+                self.not_dirs.insert(member.path.clone());
+            }
+        }
+        Ok(())
+    }
+}

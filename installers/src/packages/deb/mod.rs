@@ -1,0 +1,13 @@
+//! The native deb engine: what dpkg would do with the package, without dpkg.
+//!
+//! [`archive`] reads a package, [`control`] its fields, [`version`] compares versions, [`database`] reads and edits
+//! `/var/lib/dpkg`, [`conffile`] decides about configuration files, [`install`] turns it all into changes.
+
+pub mod archive;
+mod ar;
+pub mod conffile;
+pub mod control;
+pub mod database;
+pub mod install;
+pub mod relation;
+pub mod version;

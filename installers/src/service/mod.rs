@@ -1,0 +1,23 @@
+//! Service managers: is the agent going to start at boot, and what has to change so that it does.
+//! Nothing is started here.
+
+pub mod systemd;
+pub mod upstart;
+
+use serde::{Deserialize, Serialize};
+
+use crate::root::RootPath;
+
+/// Whether a service starts at boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Enablement {
+    /// There is no such unit or job.
+    Missing,
+    /// It starts at boot because of this file or link.
+    Enabled(RootPath),
+    /// It is there and does not start.
+    Disabled,
+    /// The administrator forbade it with this file or link.
+    Masked(RootPath),
+}

@@ -1,0 +1,215 @@
+//! Debian's trust store, as `update-ca-certificates` builds it: anchors, links, hash links, bundle.
+
+use std::collections::BTreeSet;
+
+use super::x509::{Certificate, pem_blocks};
+use super::{Anchor, AnchorState};
+use crate::error::IoError;
+use crate::root::{Kind, Last, Root, RootPath};
+use crate::txn::{ChangeSet, OnLink, Want};
+
+/// The bundle that Go, OpenSSL, curl and GnuTLS read.
+pub const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Links and hash links.
+pub const CERTS_DIR: &str = "/etc/ssl/certs";
+/// The administrator's anchors.
+pub const LOCAL_DIR: &str = "/usr/local/share/ca-certificates";
+/// Which of the distribution's certificates are trusted.
+pub const CONF: &str = "/etc/ca-certificates.conf";
+const VENDOR_DIR: &str = "/usr/share/ca-certificates";
+const JAVA_STORE: &str = "/etc/ssl/certs/java/cacerts";
+const BUNDLE_LIMIT: usize = 32 * 1024 * 1024;
+const CERT_LIMIT: usize = 1024 * 1024;
+/// Directories below the local one; nobody nests deeper.
+const DEPTH: usize = 8;
+
+/// What a tree trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trusted {
+    /// SHA-256 of the DER of every certificate in the bundle, hex; none without a bundle.
+    pub digests: Option<BTreeSet<String>>,
+}
+
+/// Reads the bundle.
+pub fn trusted(root: &Root) -> Result<Trusted, IoError> {
+    let bundle = root.read(&RootPath::fixed(BUNDLE), BUNDLE_LIMIT)?;
+    let digests = bundle.map(|bytes| pem_blocks(&bytes).iter().map(Certificate::sha256).collect());
+    Ok(Trusted { digests })
+}
+
+/// How the tree stands to the certificate with this digest, known to Debian as `mozilla/STEM.crt`.
+pub fn anchor_state(
+    root: &Root,
+    trusted: &Trusted,
+    sha256: &str,
+    mozilla_stem: Option<&str>,
+) -> Result<AnchorState, IoError> {
+    if let Some(stem) = mozilla_stem
+        && let Some(line) = blocked(root, stem, sha256)?
+    {
+        return Ok(AnchorState::Blocked { path: RootPath::fixed(CONF), line });
+    }
+    let is_trusted = trusted.digests.as_ref().is_some_and(|digests| digests.contains(sha256));
+    Ok(if is_trusted { AnchorState::Trusted } else { AnchorState::Missing })
+}
+
+/// The line of the administrator's `!` for this certificate, by file name or by the bytes of the named file.
+fn blocked(root: &Root, stem: &str, sha256: &str) -> Result<Option<usize>, IoError> {
+    let conf = root.read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?.unwrap_or_default();
+    for (number, line) in String::from_utf8_lossy(&conf).lines().enumerate() {
+        let Some(name) = line.strip_prefix('!').map(str::trim) else { continue };
+        let by_name = name.rsplit('/').next() == Some(&format!("{stem}.crt"));
+        if by_name || vendor_digests(root, name)?.iter().any(|digest| digest == sha256) {
+            return Ok(Some(number + 1));
+        }
+    }
+    Ok(None)
+}
+
+fn vendor_digests(root: &Root, name: &str) -> Result<Vec<String>, IoError> {
+    let Ok(path) = RootPath::new(&format!("{VENDOR_DIR}/{name}")) else { return Ok(Vec::new()) };
+    let bytes = root.read(&path, CERT_LIMIT)?.unwrap_or_default();
+    Ok(pem_blocks(&bytes).iter().map(Certificate::sha256).collect())
+}
+
+/// Whether a Java key store is there, which only its own hook can bring up to date.
+pub fn has_java_store(root: &Root) -> Result<bool, IoError> {
+    Ok(root.meta(&RootPath::fixed(JAVA_STORE), Last::Follow)?.is_some())
+}
+
+/// Adds to `set` what makes the tree trust `anchors`.
+pub fn install(root: &Root, anchors: &[Anchor], set: &mut ChangeSet) -> Result<(), IoError> {
+    let local = local_files(root)?;
+    let vendor = vendor_part(root)?;
+    let bundle_path = RootPath::fixed(BUNDLE);
+    let bundle = root.read(&bundle_path, BUNDLE_LIMIT)?;
+    let mut taken = BTreeSet::new();
+    for anchor in anchors {
+        let file = join(LOCAL_DIR, &format!("{}.crt", anchor.name))?;
+        set.put(root, &file, OnLink::Refuse, Want::file(anchor.pem.clone().into_bytes(), 0o644))?;
+        let link_name = format!("{}.pem", link_stem(&anchor.name));
+        set.put(root, &join(CERTS_DIR, &link_name)?, OnLink::Replace, Want::link(file.as_str()))?;
+        put_hash_link(root, anchor, &link_name, &mut taken, set)?;
+    }
+    let new_local = with_anchors(&local, anchors)?;
+    let rebuilt = |files: &[(RootPath, Vec<u8>)]| concat(vendor.iter().chain(files.iter().map(|(_, bytes)| bytes)));
+    let bytes = match bundle {
+        // The bundle is what the tool would make of the tree as it is: so make what it would make of the new one.
+        Some(old) if old == rebuilt(&local) => rebuilt(&new_local),
+        None => rebuilt(&new_local),
+        // Somebody has edited it or sorted otherwise: leave every byte and append.
+        Some(mut old) => {
+            if !old.ends_with(b"\n") && !old.is_empty() {
+                old.push(b'\n');
+            }
+            old.extend(anchors.iter().flat_map(|anchor| anchor.pem.bytes()));
+            old
+        }
+    };
+    set.edit(root, &bundle_path, bytes, 0o644)
+}
+
+fn with_anchors(local: &[(RootPath, Vec<u8>)], anchors: &[Anchor]) -> Result<Vec<(RootPath, Vec<u8>)>, IoError> {
+    let mut files = local.to_vec();
+    for anchor in anchors {
+        let path = join(LOCAL_DIR, &format!("{}.crt", anchor.name))?;
+        files.retain(|(known, _)| *known != path);
+        files.push((path, anchor.pem.clone().into_bytes()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Files in a row, each ended by a line feed.
+fn concat<'a>(files: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for file in files {
+        bytes.extend_from_slice(file);
+        if !file.is_empty() && !file.ends_with(b"\n") {
+            bytes.push(b'\n');
+        }
+    }
+    bytes
+}
+
+/// The distribution's enabled certificates, in the order of the configuration file.
+fn vendor_part(root: &Root) -> Result<Vec<Vec<u8>>, IoError> {
+    let conf = root.read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?.unwrap_or_default();
+    let mut files = Vec::new();
+    for line in String::from_utf8_lossy(&conf).lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])) {
+        let Ok(path) = RootPath::new(&format!("{VENDOR_DIR}/{line}")) else { continue };
+        files.extend(root.read(&path, CERT_LIMIT)?);
+    }
+    Ok(files)
+}
+
+/// The administrator's certificates, in the order of `sort` in the C locale.
+fn local_files(root: &Root) -> Result<Vec<(RootPath, Vec<u8>)>, IoError> {
+    let mut files = Vec::new();
+    collect_local(root, &RootPath::fixed(LOCAL_DIR), DEPTH, &mut files)?;
+    files.sort();
+    Ok(files)
+}
+
+fn collect_local(
+    root: &Root,
+    dir: &RootPath,
+    depth: usize,
+    files: &mut Vec<(RootPath, Vec<u8>)>,
+) -> Result<(), IoError> {
+    for entry in root.read_dir(dir)?.unwrap_or_default() {
+        let Ok(path) = dir.join(&entry.name) else { continue };
+        match root.meta(&path, Last::Follow)?.map(|meta| meta.kind) {
+            Some(Kind::Dir) if depth > 0 => collect_local(root, &path, depth - 1, files)?,
+            Some(Kind::File) if entry.name.ends_with(".crt") => {
+                files.extend(root.read(&path, CERT_LIMIT)?.map(|bytes| (path, bytes)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `update-ca-certificates`'s own mapping of file names.
+fn link_stem(name: &str) -> String {
+    name.chars()
+        .map(|sign| match sign {
+            ' ' | ',' => '_',
+            '(' | ')' => '=',
+            other => other,
+        })
+        .collect()
+}
+
+/// The first free `HASH.n`, unless one leads to the same certificate already.
+fn put_hash_link(
+    root: &Root,
+    anchor: &Anchor,
+    link_name: &str,
+    taken: &mut BTreeSet<String>,
+    set: &mut ChangeSet,
+) -> Result<(), IoError> {
+    let Some(certificate) = pem_blocks(anchor.pem.as_bytes()).into_iter().next() else { return Ok(()) };
+    let Some(hash) = certificate.subject_hash() else { return Ok(()) };
+    for number in 0..100 {
+        let name = format!("{hash}.{number}");
+        let path = join(CERTS_DIR, &name)?;
+        let is_free = root.meta(&path, Last::Keep)?.is_none() && !taken.contains(&name);
+        let is_same = root.read_link(&path)?.as_deref() == Some(link_name);
+        if is_free || is_same {
+            taken.insert(name);
+            set.put(root, &path, OnLink::Replace, Want::link(link_name))?;
+            return Ok(());
+        }
+        let bytes = root.read(&path, CERT_LIMIT)?.unwrap_or_default();
+        if pem_blocks(&bytes).first() == Some(&certificate) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn join(dir: &str, name: &str) -> Result<RootPath, IoError> {
+    RootPath::new(&format!("{dir}/{name}"))
+        .map_err(|error| IoError::new("name", name, std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))
+}

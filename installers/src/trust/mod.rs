@@ -1,0 +1,39 @@
+//! Trust stores: which anchors a tree trusts, and what has to change so that it trusts more. Never removes one.
+
+pub mod debian;
+pub mod x509;
+
+use serde::{Deserialize, Serialize};
+
+use crate::root::RootPath;
+
+/// A trust anchor to install.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anchor {
+    /// File stem in the store: `ssmbake-amazon-root-ca-1`, or the stem of the user's own file.
+    pub name: String,
+    /// What people call it.
+    pub label: String,
+    /// SHA-256 of the DER, hex.
+    pub sha256: String,
+    /// The certificate.
+    pub pem: String,
+}
+
+/// How a tree stands to one anchor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AnchorState {
+    /// In the bundle.
+    Trusted,
+    /// Not there.
+    Missing,
+    /// The administrator distrusts it, in this file and line.
+    Blocked {
+        /// The file.
+        path: RootPath,
+        /// From 1.
+        line: usize,
+    },
+}

@@ -1,1 +1,40 @@
-//! x
+//! What ssmbake knows of the world: facts as TOML, typed here, with no I/O.
+//!
+//! | module | facts | data |
+//! |---|---|---|
+//! | [`os`] | operating systems: how to recognise one, its package format, trust store, service manager, architectures | `os/*.toml`, one file each |
+//! | [`agent`] | agent versions, advisories, download layout, limits | `agent.toml` |
+//! | [`regions`] | partitions, regions, host names of the services the agent talks to | `regions.toml`, made by `scripts/refresh-regions` |
+//! | [`trust`] | the six TLS roots of AWS endpoints | `roots.toml`, `roots/*.pem` |
+//! | [`keys`] | the OpenPGP keys that sign agent packages | `keys.toml` |
+//! | [`config_keys`] | keys of `amazon-ssm-agent.json`, their types and ranges | `config-keys.toml` |
+//! | [`words`] | the error of a word that no enum here has | |
+//!
+//! [`catalog`] is the way in: every section is parsed at its first use and kept. The data is embedded, so it cannot fail
+//! at run time in a way that the tests of this crate do not see.
+//!
+//! What this crate is not: it detects nothing (it is asked with what a probe has read), decides nothing and verifies
+//! nothing. Adding a release of a known family is one file in `os/`.
+
+pub mod agent;
+mod catalog;
+pub mod config_keys;
+mod hex;
+pub mod keys;
+pub mod os;
+pub mod regions;
+pub mod trust;
+pub mod words;
+
+pub use agent::{
+    Advisory, AgentFacts, AgentVersion, Channel, DownloadLayout, InvalidVersion, KernelLimit, Limits,
+};
+pub use catalog::{Catalog, catalog};
+pub use config_keys::{ConfigDefault, ConfigKey, ConfigKind};
+pub use keys::SigningKey;
+pub use os::{
+    Arch, Family, MatchRule, Os, OsIdentity, PackageFormat, ServiceManager, SnapUse, TrustStore, VersionMatch,
+};
+pub use regions::{HostVariant, Partition, Region, RegionMatch, Regions, Service, UnknownRegion};
+pub use trust::{AnchorSet, TrustAnchor};
+pub use words::UnknownWord;

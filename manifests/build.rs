@@ -1,0 +1,42 @@
+//! Lists os/*.toml and roots/*.pem, so that a new operating system is one TOML file and no Rust.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a build script reads the source tree and its environment"
+)]
+
+use std::error::Error;
+use std::fmt::Write;
+use std::path::Path;
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let code = table("OS_FILES", "os", "toml")? + &table("ROOT_FILES", "roots", "pem")?;
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("embedded.rs"), code)?;
+    println!("cargo::rerun-if-changed=build.rs");
+    Ok(())
+}
+
+/// A constant of (file stem, content), ordered by name because directory order differs between hosts.
+fn table(name: &str, folder: &str, extension: &str) -> Result<String, Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={folder}");
+    let mut stems = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let file = entry?
+            .file_name()
+            .into_string()
+            .map_err(|name| format!("{name:?} is not UTF-8"))?;
+        if let Some(stem) = file.strip_suffix(extension).and_then(|s| s.strip_suffix('.')) {
+            stems.push(stem.to_owned());
+        }
+    }
+    stems.sort();
+    let mut code = format!("pub(crate) const {name}: &[(&str, &str)] = &[\n");
+    for stem in stems {
+        let path = format!("/{folder}/{stem}.{extension}");
+        writeln!(
+            code,
+            "({stem:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),"
+        )?;
+    }
+    Ok(code + "];\n")
+}

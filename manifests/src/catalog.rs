@@ -1,0 +1,129 @@
+//! The embedded catalog: which file is which section, each parsed at its first use.
+
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::agent::AgentFacts;
+use crate::config_keys::ConfigKey;
+use crate::keys::SigningKey;
+use crate::os::{Os, OsIdentity};
+use crate::regions::Regions;
+use crate::trust::{RawAnchor, TrustAnchor};
+
+mod embedded {
+    include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+}
+
+/// All facts. Sections are independent: asking for one does not parse the others.
+#[derive(Debug)]
+pub struct Catalog {
+    oses: OnceLock<Vec<Os>>,
+    regions: OnceLock<Regions>,
+    agent: OnceLock<AgentFacts>,
+    anchors: OnceLock<Vec<TrustAnchor>>,
+    signing_keys: OnceLock<Vec<SigningKey>>,
+    config_keys: OnceLock<Vec<ConfigKey>>,
+}
+
+/// The catalog that is part of this binary.
+pub fn catalog() -> &'static Catalog {
+    static EMBEDDED: Catalog = Catalog {
+        oses: OnceLock::new(),
+        regions: OnceLock::new(),
+        agent: OnceLock::new(),
+        anchors: OnceLock::new(),
+        signing_keys: OnceLock::new(),
+        config_keys: OnceLock::new(),
+    };
+    &EMBEDDED
+}
+
+impl Catalog {
+    /// Every operating system release, ordered by id.
+    pub fn oses(&self) -> &[Os] {
+        self.oses.get_or_init(|| {
+            embedded::OS_FILES
+                .iter()
+                .map(|(stem, text)| parse(stem, text))
+                .collect()
+        })
+    }
+
+    /// The release that a root tree's identity names. A rule for the variant that was seen wins over a plain one, and
+    /// a variant without a rule of its own falls back to the plain release.
+    pub fn os_for(&self, seen: &OsIdentity<'_>) -> Option<&Os> {
+        let plain = OsIdentity {
+            variant: None,
+            ..*seen
+        };
+        let by = |identity: &OsIdentity<'_>| self.oses().iter().find(|os| os.accepts(identity));
+        by(seen).or_else(|| by(&plain))
+    }
+
+    /// Partitions, regions and host names.
+    pub fn regions(&self) -> &Regions {
+        self.regions
+            .get_or_init(|| parse("regions", include_str!("../regions.toml")))
+    }
+
+    /// Agent versions and their publication.
+    pub fn agent(&self) -> &AgentFacts {
+        self.agent
+            .get_or_init(|| parse("agent", include_str!("../agent.toml")))
+    }
+
+    /// The six TLS roots, Amazon's four first and the legacy one last.
+    pub fn anchors(&self) -> &[TrustAnchor] {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            root: Vec<RawAnchor>,
+        }
+        self.anchors.get_or_init(|| {
+            let file: File = parse("roots", include_str!("../roots.toml"));
+            file.root
+                .into_iter()
+                .map(|raw| raw.with_pem(embedded::ROOT_FILES))
+                .collect()
+        })
+    }
+
+    /// The keys that have signed agent packages, oldest first.
+    pub fn signing_keys(&self) -> &[SigningKey] {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            key: Vec<SigningKey>,
+        }
+        self.signing_keys
+            .get_or_init(|| parse::<File>("keys", include_str!("../keys.toml")).key)
+    }
+
+    /// The known keys of amazon-ssm-agent.json, in the order of AWS's template.
+    pub fn config_keys(&self) -> &[ConfigKey] {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            key: Vec<ConfigKey>,
+        }
+        self.config_keys
+            .get_or_init(|| parse::<File>("config-keys", include_str!("../config-keys.toml")).key)
+    }
+
+    /// The key at `path` (`Ssm.Endpoint`), compared as the agent does: without regard to case.
+    pub fn config_key(&self, path: &str) -> Option<&ConfigKey> {
+        self.config_keys()
+            .iter()
+            .find(|key| key.path.eq_ignore_ascii_case(path))
+    }
+}
+
+/// Panics on a mistake in embedded data: it is part of the source, and a test of this crate parses all of it.
+fn parse<T: DeserializeOwned>(file: &str, text: &str) -> T {
+    match toml::from_str(text) {
+        Ok(value) => value,
+        Err(error) => panic!("embedded manifest `{file}`: {error}"),
+    }
+}

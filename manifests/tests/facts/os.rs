@@ -1,0 +1,252 @@
+//! Operating systems and how they are told apart.
+
+use std::collections::BTreeSet;
+
+use ssmbake_manifests::{
+    Arch, Os, OsIdentity, PackageFormat, ServiceManager, SnapUse, VersionMatch, catalog,
+};
+
+fn identify<'a>(
+    id: &'a str,
+    version: &'a str,
+    name: Option<&'a str>,
+    variant: Option<&'a str>,
+) -> Option<&'static str> {
+    catalog()
+        .os_for(&OsIdentity {
+            id,
+            version,
+            name,
+            variant,
+        })
+        .map(|os| os.id.as_str())
+}
+
+fn os(id: &str) -> &'static Os {
+    catalog().oses().iter().find(|os| os.id == id).unwrap()
+}
+
+#[test]
+fn a_file_is_named_after_its_id() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("os");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test compares the catalog with the source tree"
+    )]
+    let files: BTreeSet<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let ids: BTreeSet<String> = catalog().oses().iter().map(|os| os.id.clone()).collect();
+    assert_eq!(ids, files);
+    assert_eq!(ids.len(), catalog().oses().len(), "an id occurs twice");
+}
+
+#[test]
+fn no_two_systems_accept_the_same_tree() {
+    for os in catalog().oses() {
+        for rule in &os.matches {
+            let (VersionMatch::Exact(version) | VersionMatch::Major(version)) = &rule.version;
+            let name = rule.names.first().map(String::as_str);
+            let seen = OsIdentity {
+                id: &rule.id,
+                version,
+                name,
+                variant: rule.variant.as_deref(),
+            };
+            let accepting: Vec<&str> = catalog()
+                .oses()
+                .iter()
+                .filter(|os| os.accepts(&seen))
+                .map(|os| os.id.as_str())
+                .collect();
+            assert_eq!(accepting, [os.id.as_str()], "{seen:?}");
+        }
+    }
+}
+
+#[test]
+fn every_system_is_complete() {
+    for os in catalog().oses() {
+        assert!(!os.matches.is_empty() && !os.packages.is_empty(), "{}", os.id);
+        assert_eq!(
+            os.unit_dir.is_some(),
+            os.service == ServiceManager::Systemd,
+            "{}",
+            os.id
+        );
+        let prefix = match os.package {
+            PackageFormat::Deb => "debian_",
+            PackageFormat::Rpm => "linux_",
+        };
+        assert!(
+            os.packages.values().all(|folder| folder.starts_with(prefix)),
+            "{}",
+            os.id
+        );
+        for rule in &os.matches {
+            assert!(
+                !rule.names.is_empty(),
+                "{}: a derivative could pass for it",
+                os.id
+            );
+            assert_eq!(rule.variant.is_some(), !rule.markers.is_empty(), "{}", os.id);
+            assert!(
+                rule.markers.iter().all(|path| !path.starts_with('/')),
+                "{}",
+                os.id
+            );
+        }
+    }
+}
+
+#[test]
+fn releases_are_recognised() {
+    for (id, version, name, expected) in [
+        ("debian", "8", "Debian GNU/Linux", "debian-8"),
+        ("debian", "13", "Debian GNU/Linux", "debian-13"),
+        ("ubuntu", "12.04", "Ubuntu", "ubuntu-12.04"),
+        ("ubuntu", "26.04", "Ubuntu", "ubuntu-26.04"),
+        ("raspbian", "12", "Raspbian GNU/Linux", "raspbian-12"),
+    ] {
+        assert_eq!(identify(id, version, Some(name), None), Some(expected));
+    }
+    assert_eq!(identify("debian", "12", None, None), Some("debian-12"));
+}
+
+#[test]
+fn releases_without_a_manifest_and_masqueraders_are_not() {
+    for (id, version, name) in [
+        ("ubuntu", "23.10", "Ubuntu"),
+        ("ubuntu", "24.04.1", "Ubuntu"),
+        ("ubuntu", "2", "Vanilla OS"),
+        ("ubuntu", "24.04", "Vanilla OS"),
+        ("debian", "7", "Debian GNU/Linux"),
+        ("debian", "10.0.8", "Puppy"),
+        ("debian", "12", "Debian GNU/kFreeBSD"),
+        ("raspbian", "1.0", "XBian"),
+        ("linuxmint", "22", "Linux Mint"),
+        ("Debian", "12", "Debian GNU/Linux"),
+        ("", "", ""),
+    ] {
+        assert_eq!(
+            identify(id, version, Some(name), None),
+            None,
+            "{id} {version} {name}"
+        );
+    }
+}
+
+#[test]
+fn raspberry_pi_os_is_debian_with_a_marker() {
+    let debian = Some("Debian GNU/Linux");
+    assert_eq!(
+        identify("debian", "12", debian, Some("raspberry-pi")),
+        Some("raspberry-pi-os-12")
+    );
+    assert_eq!(identify("debian", "12", debian, None), Some("debian-12"));
+    assert_eq!(
+        identify("debian", "13", debian, Some("raspberry-pi")),
+        Some("debian-13")
+    );
+    assert_eq!(
+        identify("raspbian", "11", None, Some("raspberry-pi")),
+        Some("raspbian-11")
+    );
+    for version in ["8", "9", "10", "11", "12"] {
+        let seen = OsIdentity {
+            id: "debian",
+            version,
+            name: debian,
+            variant: Some("raspberry-pi"),
+        };
+        assert_eq!(
+            catalog().os_for(&seen).unwrap().package_folder(Arch::Arm64),
+            Some("debian_arm64")
+        );
+        let seen = OsIdentity {
+            id: "raspbian",
+            name: Some("Raspbian GNU/Linux"),
+            ..seen
+        };
+        assert_eq!(
+            catalog().os_for(&seen).unwrap().package_folder(Arch::Armhf),
+            Some("debian_arm")
+        );
+    }
+}
+
+#[test]
+fn facts_by_release() {
+    let (merged, split) = (Some("/usr/lib/systemd/system"), Some("/lib/systemd/system"));
+    for (id, service, unit_dir, snap) in [
+        ("debian-8", ServiceManager::Systemd, split, SnapUse::Never),
+        ("debian-12", ServiceManager::Systemd, split, SnapUse::Never),
+        ("debian-13", ServiceManager::Systemd, merged, SnapUse::Never),
+        ("raspbian-12", ServiceManager::Systemd, split, SnapUse::Never),
+        ("ubuntu-12.04", ServiceManager::Upstart, None, SnapUse::Never),
+        ("ubuntu-14.04", ServiceManager::Upstart, None, SnapUse::Never),
+        (
+            "ubuntu-16.04",
+            ServiceManager::Systemd,
+            split,
+            SnapUse::Preinstalled,
+        ),
+        (
+            "ubuntu-22.04",
+            ServiceManager::Systemd,
+            split,
+            SnapUse::Preinstalled,
+        ),
+        (
+            "ubuntu-24.04",
+            ServiceManager::Systemd,
+            merged,
+            SnapUse::Preinstalled,
+        ),
+    ] {
+        let os = os(id);
+        assert_eq!(
+            (os.service, os.unit_dir.as_deref(), os.snap),
+            (service, unit_dir, snap),
+            "{id}"
+        );
+    }
+    assert_eq!(
+        os("raspbian-8").packages.keys().copied().collect::<Vec<_>>(),
+        [Arch::Armhf]
+    );
+    assert_eq!(
+        os("ubuntu-24.04").package_folder(Arch::Amd64),
+        Some("debian_amd64")
+    );
+    assert_eq!(os("ubuntu-24.04").package_folder(Arch::Riscv64), None);
+}
+
+#[test]
+fn a_major_version_covers_its_points() {
+    let major = VersionMatch::Major("12".to_owned());
+    assert!(major.accepts("12") && major.accepts("12.5") && !major.accepts("120") && !major.accepts("1"));
+    let exact = VersionMatch::Exact("12".to_owned());
+    assert!(exact.accepts("12") && !exact.accepts("12.5") && !exact.accepts(""));
+}
+
+#[test]
+fn words_are_the_same_everywhere() {
+    for arch in Arch::ALL {
+        assert_eq!(arch.to_string().parse(), Ok(*arch));
+        assert_eq!(arch.to_string(), arch.debian_name());
+    }
+    let error = "x86_64".parse::<Arch>().unwrap_err();
+    assert_eq!(error.to_string(), "unknown architecture `x86_64`");
+    assert!(error.expected.contains(&"amd64"));
+}

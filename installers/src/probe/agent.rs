@@ -1,0 +1,97 @@
+//! The agent in a tree: as a deb, as a snap, its configuration, whether it starts.
+
+use sha2::{Digest, Sha256};
+use ssmbake_manifests::{Os, ServiceManager};
+
+use super::ProbeError;
+use super::facts::{AgentInTree, ConfigFacts, DebFacts, SnapFacts};
+use crate::config;
+use crate::hex;
+use crate::packages::deb::database::{self, PACKAGE, StatusDb};
+use crate::root::{Last, Root, RootPath};
+use crate::service::{Enablement, systemd, upstart};
+
+const LIST_LIMIT: usize = 4 * 1024 * 1024;
+const CONFIG_LIMIT: usize = 1024 * 1024;
+/// Mounted, installed or waiting to be installed at first boot.
+const SNAP_DIRS: [(&str, Seeded); 3] = [
+    ("/var/lib/snapd/seed/snaps", Seeded::Yes),
+    ("/var/lib/snapd/snaps", Seeded::No),
+    ("/snap", Seeded::No),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seeded {
+    Yes,
+    No,
+}
+
+/// The agent's state and its configuration text.
+pub(super) fn look(root: &Root, os: &Os) -> Result<(AgentInTree, Option<String>), ProbeError> {
+    let (config, config_text) = config_facts(root)?;
+    let enablement = match os.service {
+        ServiceManager::Systemd => systemd::state(root, systemd::UNIT)?,
+        ServiceManager::Upstart => upstart::state(root)?,
+        ServiceManager::Sysvinit => Enablement::Missing,
+    };
+    let proxy = root.read(&config::proxy::place(os.service), CONFIG_LIMIT)?;
+    let agent = AgentInTree {
+        deb: deb(root)?,
+        snap: snap(root)?,
+        enablement,
+        config,
+        proxy_sha256: proxy.map(|bytes| hex::encode(&Sha256::digest(bytes))),
+    };
+    Ok((agent, config_text))
+}
+
+fn deb(root: &Root) -> Result<Option<DebFacts>, ProbeError> {
+    let Some(bytes) = root.read(&RootPath::fixed(database::STATUS), database::STATUS_LIMIT)? else { return Ok(None) };
+    let db = StatusDb::parse(&bytes).map_err(|why| ProbeError::Damaged { path: database::STATUS, why })?;
+    let Some(record) = db.find(PACKAGE) else { return Ok(None) };
+    let missing_file = missing_file(root, &record)?;
+    Ok(Some(DebFacts {
+        version: record.version,
+        want: record.want,
+        state: record.state,
+        missing_file,
+        line: record.line,
+    }))
+}
+
+/// The first file of the package that is gone; conffiles may be deleted by the administrator.
+fn missing_file(root: &Root, record: &database::Record) -> Result<Option<String>, ProbeError> {
+    let list = RootPath::new(&format!("{}/{PACKAGE}.list", database::INFO));
+    let Some(bytes) = list.ok().map(|list| root.read(&list, LIST_LIMIT)).transpose()?.flatten() else {
+        return Ok(Some(format!("{}/{PACKAGE}.list", database::INFO)));
+    };
+    for line in String::from_utf8_lossy(&bytes).lines().filter(|line| *line != "/.") {
+        let is_conffile = record.conffiles.iter().any(|file| file.path == line);
+        let Ok(path) = RootPath::new(line) else { continue };
+        if !is_conffile && root.meta(&path, Last::Keep)?.is_none() {
+            return Ok(Some(line.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+fn snap(root: &Root) -> Result<Option<SnapFacts>, ProbeError> {
+    for (dir, seeded) in SNAP_DIRS {
+        let entries = root.read_dir(&RootPath::fixed(dir))?.unwrap_or_default();
+        let own = |name: &str| name == PACKAGE || name.starts_with("amazon-ssm-agent_");
+        if let Some(entry) = entries.iter().find(|entry| own(&entry.name)) {
+            return Ok(Some(SnapFacts { path: format!("{dir}/{}", entry.name), is_seeded: seeded == Seeded::Yes }));
+        }
+    }
+    Ok(None)
+}
+
+fn config_facts(root: &Root) -> Result<(ConfigFacts, Option<String>), ProbeError> {
+    let Some(bytes) = root.read(&RootPath::fixed(config::PATH), CONFIG_LIMIT)? else {
+        return Ok((ConfigFacts::Absent, None));
+    };
+    Ok(match config::json::check(&bytes) {
+        Ok(text) => (ConfigFacts::Valid { sha256: hex::encode(&Sha256::digest(&bytes)) }, Some(text.to_owned())),
+        Err(error) => (ConfigFacts::Invalid { why: error.to_string() }, None),
+    })
+}

@@ -1,0 +1,54 @@
+//! Where we run: outside the tree, in a chroot, in a container, on the live system.
+
+use super::ProbeError;
+use super::facts::{Environment, Evidence, Found, Place};
+use crate::root::{Last, Root, RootPath};
+
+/// What the caller knows and the tree does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallerHints {
+    /// Whether the user named a root other than `/`.
+    pub root: RootChoice,
+    /// PACKER_BUILDER_TYPE.
+    pub packer_builder: Option<String>,
+}
+
+/// Which root is looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RootChoice {
+    /// A tree elsewhere.
+    #[default]
+    Elsewhere,
+    /// The root of this very process.
+    Own,
+}
+
+pub(super) fn look(root: &Root, hints: &CallerHints) -> Result<Environment, ProbeError> {
+    let place = match hints.root {
+        RootChoice::Elsewhere => {
+            Found { value: Place::OfflineRoot, evidence: vec![Evidence::path("--root", "was given")] }
+        }
+        RootChoice::Own => own_place(root)?,
+    };
+    Ok(Environment { place, packer: hints.packer_builder.clone() })
+}
+
+fn own_place(root: &Root) -> Result<Found<Place>, ProbeError> {
+    for mark in ["/.dockerenv", "/run/.containerenv"] {
+        if root.meta(&RootPath::fixed(mark), Last::Keep)?.is_some() {
+            return Ok(Found { value: Place::Container, evidence: vec![Evidence::path(mark, "exists")] });
+        }
+    }
+    // PID 1's name says nothing: chroots are made under systemd, bash and docker-init alike.
+    let own = root.meta(&RootPath::top(), Last::Follow)?.map(|meta| meta.id);
+    let init = rustix::fs::stat("/proc/1/root/").ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let running = root.meta(&RootPath::fixed("/run/systemd/system"), Last::Keep)?.is_some();
+    let (value, says) = match (init, running) {
+        (Some(init), _) if Some(init) != own => (Place::Chroot, Evidence::path("/proc/1/root", "is another root")),
+        (Some(_), _) => (Place::Live, Evidence::path("/proc/1/root", "is this root")),
+        (None, true) => (Place::Live, Evidence::path("/run/systemd/system", "exists")),
+        // A chroot without /proc, or one where we may not look at PID 1 and no init left its mark.
+        (None, false) => (Place::Chroot, Evidence::path("/run/systemd/system", "does not exist")),
+    };
+    Ok(Found { value, evidence: vec![says] })
+}

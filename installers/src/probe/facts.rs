@@ -1,0 +1,195 @@
+//! What was found in a root. Plain data: `plan` decides from it, `detect` prints it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use ssmbake_manifests::{Arch, ServiceManager, TrustStore};
+
+use crate::service::Enablement;
+use crate::trust::AnchorState;
+
+/// The version of the facts' JSON.
+pub const SCHEMA: u32 = 1;
+
+/// Why something is believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// The file, inside the root.
+    pub path: String,
+    /// Its line, from 1, where it is a text.
+    pub line: Option<usize>,
+    /// What it says.
+    pub says: String,
+}
+
+impl Evidence {
+    /// A whole file or directory as evidence.
+    pub fn path(path: impl Into<String>, says: impl Into<String>) -> Self {
+        Self { path: path.into(), line: None, says: says.into() }
+    }
+
+    /// A line of a file as evidence.
+    pub fn line(path: impl Into<String>, line: usize, says: impl Into<String>) -> Self {
+        Self { path: path.into(), line: Some(line), says: says.into() }
+    }
+}
+
+/// An answer and the evidence for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found<T> {
+    /// The answer.
+    pub value: T,
+    /// Why.
+    pub evidence: Vec<Evidence>,
+}
+
+/// The operating system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OsFacts {
+    /// Id in the catalog: `debian-12`.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// As precise as the tree says: `12.11`.
+    pub version: String,
+    /// A flavour such as `raspberry-pi`.
+    pub variant: Option<String>,
+}
+
+/// Where the root is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A tree that is looked at from outside.
+    OfflineRoot,
+    /// We run inside it, with another root above.
+    Chroot,
+    /// We run inside a container.
+    Container,
+    /// The running system.
+    Live,
+}
+
+/// Where and under what we run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Where the root is.
+    pub place: Found<Place>,
+    /// PACKER_BUILDER_TYPE, when Packer is the caller. A hint, nothing depends on it.
+    pub packer: Option<String>,
+}
+
+/// The agent as a deb.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DebFacts {
+    /// Package version, `3.3.1957.0-1`.
+    pub version: String,
+    /// What the administrator wants: `install`, `hold`, …
+    pub want: String,
+    /// `installed`, `config-files`, `half-installed`, …
+    pub state: String,
+    /// A file of the package that is missing.
+    pub missing_file: Option<String>,
+    /// Line of its paragraph in the status file.
+    pub line: usize,
+}
+
+/// The agent as a snap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapFacts {
+    /// The snap file or directory.
+    pub path: String,
+    /// Whether it only waits to be installed at first boot.
+    pub is_seeded: bool,
+}
+
+/// The agent's configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ConfigFacts {
+    /// None: the agent uses its defaults.
+    Absent,
+    /// The agent can read it.
+    Valid {
+        /// SHA-256, hex.
+        sha256: String,
+    },
+    /// The agent would stop at it, again and again.
+    Invalid {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Everything about the agent in the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentInTree {
+    /// As a deb.
+    pub deb: Option<DebFacts>,
+    /// As a snap.
+    pub snap: Option<SnapFacts>,
+    /// Whether it starts at boot.
+    pub enablement: Enablement,
+    /// Its configuration.
+    pub config: ConfigFacts,
+    /// SHA-256 of the proxy file of ours, hex.
+    pub proxy_sha256: Option<String>,
+}
+
+/// The trust store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustFacts {
+    /// Its mechanism.
+    pub store: TrustStore,
+    /// Number of certificates in the bundle; none without a bundle.
+    pub bundle_size: Option<usize>,
+    /// State of each anchor of the catalog, by id.
+    pub anchors: BTreeMap<String, AnchorState>,
+    /// SHA-256 of the DER of every trusted certificate, hex.
+    #[serde(skip)]
+    pub digests: BTreeSet<String>,
+}
+
+/// Everything that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Version of this shape.
+    pub schema: u32,
+    /// The operating system.
+    pub os: Found<OsFacts>,
+    /// The architecture of its userland.
+    pub arch: Found<Arch>,
+    /// What starts services.
+    pub service_manager: Found<ServiceManager>,
+    /// The package manager.
+    pub package_manager: Found<String>,
+    /// The trust store.
+    pub trust: Found<TrustFacts>,
+    /// The agent.
+    pub agent: AgentInTree,
+    /// Where we run; no part of the digest.
+    pub environment: Environment,
+    /// The configuration file as it stands.
+    #[serde(skip)]
+    pub config_text: Option<String>,
+}
+
+impl Facts {
+    /// SHA-256 over everything that a plan may depend on, hex.
+    pub fn digest(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let parts = (&self.os, &self.arch, &self.service_manager, &self.trust, &self.agent, &self.trust.value.digests);
+        // Facts are strings, numbers and enums: they cannot fail to serialise.
+        let bytes = serde_json::to_vec(&parts).unwrap_or_else(|error| error.to_string().into_bytes());
+        crate::hex::encode(&Sha256::digest(bytes))
+    }
+}

@@ -1,0 +1,174 @@
+//! Probe: root → facts. Reads only, executes nothing, never asks the host what the target is.
+
+mod agent;
+mod elf;
+mod environment;
+mod facts;
+mod os;
+pub mod os_release;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use ssmbake_manifests::{Arch, Catalog, Os, ServiceManager, TrustStore};
+
+pub use environment::CallerHints;
+pub use facts::*;
+
+use crate::error::IoError;
+use crate::root::{Last, Root, RootPath};
+use crate::trust::debian;
+
+/// Why no facts can be given.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The system is known by name and not supported, or a derivative of one that is.
+    #[error("{what} (ID `{id}`) is not supported")]
+    Unsupported {
+        /// Name and version.
+        what: String,
+        /// os-release ID.
+        id: String,
+        /// Where that was read.
+        evidence: Vec<Evidence>,
+    },
+    /// Nothing says which system it is.
+    #[error("no operating system was recognised: {0}")]
+    Unknown(String),
+    /// The architecture is not known or has no agent.
+    #[error("{0}")]
+    Architecture(String),
+    /// A database of the tree cannot be read.
+    #[error("`{path}` is damaged: {why}")]
+    Damaged {
+        /// Which.
+        path: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The disk said no.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// Looks at `root`.
+pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Facts, ProbeError> {
+    let (os, os_found) = os::identify(root, catalog)?;
+    let arch = architecture(root)?;
+    if os.package_folder(arch.value).is_none() {
+        return Err(ProbeError::Architecture(format!("there is no agent for {} on {}", arch.value, os.name)));
+    }
+    let (agent, config_text) = agent::look(root, os)?;
+    Ok(Facts {
+        schema: SCHEMA,
+        os: os_found,
+        arch,
+        service_manager: service_manager(root, os)?,
+        package_manager: package_manager(root)?,
+        trust: trust(root, catalog, os)?,
+        agent,
+        environment: environment::look(root, hints)?,
+        config_text,
+    })
+}
+
+/// Programs that every system has; a foreign static one may be among them, so the majority decides.
+const PROGRAMS: [&str; 9] = [
+    "/bin/sh",
+    "/bin/bash",
+    "/bin/ls",
+    "/bin/cat",
+    "/usr/bin/env",
+    "/usr/bin/dpkg",
+    "/usr/bin/perl",
+    "/sbin/init",
+    "/lib/systemd/systemd",
+];
+const DPKG_ARCH: &str = "/var/lib/dpkg/arch";
+
+fn architecture(root: &Root) -> Result<Found<Arch>, ProbeError> {
+    let mut votes: BTreeMap<Arch, Vec<Evidence>> = BTreeMap::new();
+    for program in PROGRAMS {
+        let file = match root.open_file(&RootPath::fixed(program)) {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            // A device node or a program that only root may read says nothing; the others do.
+            Err(_) => continue,
+        };
+        let mut header = Vec::new();
+        let path = RootPath::fixed(program);
+        file.take(elf::HEADER as u64).read_to_end(&mut header).map_err(|e| IoError::new("read", &path, e))?;
+        if let Some(arch) = elf::architecture(&header) {
+            votes.entry(arch).or_default().push(Evidence::path(program, format!("ELF header of {arch}")));
+        }
+    }
+    let dpkg = root.read(&RootPath::fixed(DPKG_ARCH), 4096)?;
+    let dpkg = dpkg.map(|bytes| String::from_utf8_lossy(&bytes).lines().next().unwrap_or("").trim().to_owned());
+    let dpkg_arch = dpkg.as_deref().and_then(|name| name.parse::<Arch>().ok());
+    let winner = votes.into_iter().max_by_key(|(arch, votes)| (votes.len(), Some(*arch) == dpkg_arch));
+    match (winner, dpkg_arch) {
+        (Some((arch, mut evidence)), _) => {
+            let says = dpkg.map(|name| Evidence::line(DPKG_ARCH, 1, name));
+            evidence.extend(says);
+            Ok(Found { value: arch, evidence })
+        }
+        (None, Some(arch)) => Ok(Found { value: arch, evidence: vec![Evidence::line(DPKG_ARCH, 1, arch.to_string())] }),
+        (None, None) => {
+            let what = "the architecture is unknown: none of the tree's usual programs is an ELF file";
+            Err(ProbeError::Architecture(what.to_owned()))
+        }
+    }
+}
+
+/// The catalog says what the release boots with; the tree is evidence for or against it.
+fn service_manager(root: &Root, os: &Os) -> Result<Found<ServiceManager>, ProbeError> {
+    let signs = [
+        (ServiceManager::Systemd, "/lib/systemd/systemd"),
+        (ServiceManager::Systemd, "/usr/lib/systemd/systemd"),
+        (ServiceManager::Upstart, "/sbin/initctl"),
+    ];
+    let mut evidence = Vec::new();
+    for (manager, path) in signs {
+        if manager == os.service && root.meta(&RootPath::fixed(path), Last::Follow)?.is_some() {
+            evidence.push(Evidence::path(path, "exists"));
+        }
+    }
+    if evidence.is_empty() {
+        evidence.push(Evidence::path("catalog", format!("{} boots with {}", os.name, os.service)));
+    }
+    Ok(Found { value: os.service, evidence })
+}
+
+fn package_manager(root: &Root) -> Result<Found<String>, ProbeError> {
+    let signs = [("apt", "/usr/bin/apt-get"), ("dpkg", "/usr/bin/dpkg"), ("dpkg", "/var/lib/dpkg/status")];
+    for (name, path) in signs {
+        if root.meta(&RootPath::fixed(path), Last::Follow)?.is_some() {
+            return Ok(Found { value: name.to_owned(), evidence: vec![Evidence::path(path, "exists")] });
+        }
+    }
+    Ok(Found { value: "none".to_owned(), evidence: Vec::new() })
+}
+
+fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {
+    let trusted = match os.trust {
+        TrustStore::Debian => debian::trusted(root)?,
+        other => return Err(ProbeError::Architecture(format!("the trust store {other} is not supported"))),
+    };
+    let mut anchors = BTreeMap::new();
+    for anchor in catalog.anchors() {
+        let sha256 = crate::hex::encode(&anchor.sha256);
+        let state = debian::anchor_state(root, &trusted, &sha256, Some(&anchor.file_stem))?;
+        anchors.insert(anchor.id.clone(), state);
+    }
+    let evidence = match &trusted.digests {
+        Some(digests) => Evidence::path(debian::BUNDLE, format!("{} certificates", digests.len())),
+        None => Evidence::path(debian::BUNDLE, "does not exist"),
+    };
+    let facts = TrustFacts {
+        store: os.trust,
+        bundle_size: trusted.digests.as_ref().map(std::collections::BTreeSet::len),
+        anchors,
+        digests: trusted.digests.unwrap_or_default(),
+    };
+    Ok(Found { value: facts, evidence: vec![evidence] })
+}

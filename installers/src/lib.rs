@@ -4,11 +4,19 @@
 //! |---|---|
 //! | [`root`] | the one door to the target tree |
 //! | [`txn`] | changes a tree wholly or not at all |
+//! | [`probe`] | root → facts |
+//! | [`plan`] | request + facts → plan; pure |
 //! | [`packages`] | reads packages and registers them in the target's database |
+//! | [`service`], [`trust`], [`config`] | the other mechanisms |
 //! | [`error`] | the one shape of an I/O error |
 
+pub mod config;
 pub mod error;
 pub mod hex;
 pub mod packages;
+pub mod plan;
+pub mod probe;
 pub mod root;
+pub mod service;
+pub mod trust;
 pub mod txn;

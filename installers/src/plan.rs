@@ -1,0 +1,430 @@
+//! Plan: request + facts + catalog → what to do. Pure: no file, network, environment or clock.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, HostVariant, Region, Service, ServiceManager};
+
+use crate::config::proxy::Proxy;
+use crate::config::{self, Edit};
+use crate::hex;
+use crate::packages::deb::version::{compare, upstream};
+use crate::probe::{ConfigFacts, Facts};
+use crate::service::Enablement;
+use crate::trust::x509::Certificate;
+use crate::trust::{Anchor, AnchorState};
+
+/// The version of the plan's JSON.
+pub const SCHEMA: u32 = 1;
+
+/// Which version of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionSpec {
+    /// The newest in the bucket, known only after asking it.
+    Latest,
+    /// The newest that AWS calls stable.
+    Stable,
+    /// This one.
+    Exact(AgentVersion),
+}
+
+/// Where packages come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The bucket of the region.
+    Regional,
+    /// The bucket for all regions.
+    Global,
+    /// A mirror with the same layout: an http(s) URL.
+    Mirror(String),
+}
+
+/// What kind of machine the image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKind {
+    /// An EC2 instance: identity and region come from its metadata.
+    Ec2,
+    /// A machine elsewhere, registered by an activation.
+    Hybrid,
+}
+
+/// Whether an older version may replace a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Downgrade {
+    /// Exit with a conflict.
+    Refuse,
+    /// Replace it.
+    Allow,
+}
+
+/// Which of the catalog's anchors to install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Roots {
+    /// The five that AWS uses today.
+    Default,
+    /// And Starfield Class 2.
+    Legacy,
+    /// None.
+    None,
+}
+
+/// Which endpoints the agent shall use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Endpoints {
+    /// Those the agent finds itself.
+    Standard,
+    /// FIPS ones, written into its configuration.
+    Fips,
+}
+
+/// All that the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The region to download from and whose FIPS hosts to use.
+    pub region: Option<Region>,
+    /// The version.
+    pub version: VersionSpec,
+    /// The bucket.
+    pub source: Source,
+    /// The kind of machine.
+    pub target: TargetKind,
+    /// Downgrades.
+    pub downgrade: Downgrade,
+    /// Anchors of the catalog.
+    pub roots: Roots,
+    /// The user's own anchors.
+    pub extra_anchors: Vec<Anchor>,
+    /// Endpoints.
+    pub endpoints: Endpoints,
+    /// Configuration keys, in order; the last of a kind wins.
+    pub settings: Vec<Edit>,
+    /// The agent's proxy.
+    pub proxy: Option<Proxy>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do", deny_unknown_fields)]
+pub enum Step {
+    /// Download, verify, unpack, register.
+    InstallPackage {
+        /// Version.
+        version: VersionSpec,
+        /// The base URL of the bucket.
+        base_url: String,
+        /// Its folder.
+        folder: String,
+        /// dpkg's name of the architecture.
+        arch: String,
+    },
+    /// Make it start at boot.
+    EnableService {
+        /// By which manager.
+        manager: ServiceManager,
+        /// The directory of the unit, as the release's own systemctl writes it.
+        unit_dir: Option<String>,
+    },
+    /// Make the tree trust these.
+    TrustAnchors {
+        /// Them.
+        anchors: Vec<Anchor>,
+    },
+    /// Set keys of the agent's configuration.
+    WriteConfig {
+        /// Them.
+        edits: Vec<Edit>,
+    },
+    /// Write the agent's proxy.
+    WriteProxy {
+        /// For which manager.
+        manager: ServiceManager,
+        /// It.
+        proxy: Proxy,
+    },
+}
+
+/// What will be done, and what the user should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of this shape.
+    pub schema: u32,
+    /// What it was made for.
+    pub request: Request,
+    /// Digest of the facts it was made from.
+    pub facts: String,
+    /// In order. Empty: all is as wanted.
+    pub steps: Vec<Step>,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The tree's state forbids it.
+    #[error("{what}")]
+    Conflict {
+        /// What.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The request cannot be met here.
+    #[error("{what}")]
+    Unsupported {
+        /// What.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Something is missing in the request.
+    #[error("{what}")]
+    Usage {
+        /// What.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+fn conflict(what: impl Into<String>, hint: impl Into<String>) -> PlanError {
+    PlanError::Conflict { what: what.into(), hint: hint.into() }
+}
+
+/// Decides everything.
+pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan, PlanError> {
+    let os = catalog.oses().iter().find(|os| os.id == facts.os.value.id).ok_or_else(|| PlanError::Unsupported {
+        what: format!("`{}` is not in this ssmbake's catalog", facts.os.value.id),
+        hint: "use the ssmbake that made the facts".to_owned(),
+    })?;
+    let mut notes = os.notes.clone();
+    let mut steps = Vec::new();
+    if let Some(snap) = &facts.agent.snap {
+        let state = if snap.is_seeded { "will be installed at first boot" } else { "is installed" };
+        return Err(conflict(
+            format!("the agent {state} as a snap (`{}`); snap and deb must not both be there", snap.path),
+            "remove the snap from the image, or keep it and do not install the package",
+        ));
+    }
+    steps.extend(package_step(request, facts, catalog, os, &mut notes)?);
+    if let Enablement::Masked(path) = &facts.agent.enablement {
+        return Err(conflict(
+            format!("the service is masked by `{path}`"),
+            format!("unmask it if the agent shall run: remove `{path}`"),
+        ));
+    }
+    if !matches!(facts.agent.enablement, Enablement::Enabled(_)) {
+        steps.push(Step::EnableService { manager: os.service, unit_dir: os.unit_dir.clone() });
+    }
+    let anchors = anchors(request, facts, catalog, &mut notes);
+    if !anchors.is_empty() {
+        steps.push(Step::TrustAnchors { anchors });
+    }
+    steps.extend(config_step(request, facts, catalog, &mut notes)?);
+    if let Some(proxy) = &request.proxy {
+        let text = proxy.render(os.service);
+        if facts.agent.proxy_sha256.as_deref() != Some(&sha256_hex(text.as_bytes())) {
+            steps.push(Step::WriteProxy { manager: os.service, proxy: proxy.clone() });
+        }
+    }
+    Ok(Plan { schema: SCHEMA, request: request.clone(), facts: facts.digest(), steps, notes })
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    hex::encode(&sha2::Sha256::digest(bytes))
+}
+
+fn package_step(
+    request: &Request,
+    facts: &Facts,
+    catalog: &Catalog,
+    os: &ssmbake_manifests::Os,
+    notes: &mut Vec<String>,
+) -> Result<Option<Step>, PlanError> {
+    let agent = catalog.agent();
+    if let VersionSpec::Exact(version) = request.version {
+        if let Some(max) = os.agent_max.filter(|max| version > *max) {
+            return Err(PlanError::Unsupported {
+                what: format!("{version} does not run on {}; the last that does is {max}", os.name),
+                hint: format!("use --version {max}"),
+            });
+        }
+        if version < agent.signature_since {
+            return Err(PlanError::Unsupported {
+                what: format!("{version} was published without a signature"),
+                hint: format!("use {} or later", agent.signature_since),
+            });
+        }
+        if version < agent.floor {
+            notes.push(format!("{version} has known vulnerabilities; {} is the oldest that belongs in an image", agent.floor));
+        }
+        let installed = facts.agent.deb.as_ref().filter(|deb| deb.state == "installed");
+        if let Some(deb) = installed {
+            let order = compare(upstream(&deb.version), &version.to_string());
+            if order.is_eq() && deb.missing_file.is_none() {
+                return Ok(None);
+            }
+            if deb.want == "hold" {
+                return Err(conflict(
+                    format!("amazon-ssm-agent {} is on hold", deb.version),
+                    "release it with `apt-mark unhold amazon-ssm-agent` in the tree",
+                ));
+            }
+            if order.is_gt() && request.downgrade == Downgrade::Refuse {
+                return Err(conflict(
+                    format!("amazon-ssm-agent {} is installed, which is newer than {version}", deb.version),
+                    "use --allow-downgrade if that is meant",
+                ));
+            }
+        }
+    }
+    let base_url = match (&request.source, &request.region) {
+        (Source::Mirror(url), _) => url.trim_end_matches('/').to_owned(),
+        (Source::Global, _) => agent.global_base(),
+        (Source::Regional, Some(region)) => agent.regional_base(region),
+        (Source::Regional, None) => {
+            return Err(PlanError::Usage {
+                what: "a region is needed to download from".to_owned(),
+                hint: "use --region eu-west-1 (or yours), or --source global".to_owned(),
+            });
+        }
+    };
+    // `probe` has refused architectures without a folder.
+    let folder = os.package_folder(facts.arch.value).unwrap_or_default().to_owned();
+    let arch = facts.arch.value.debian_name().to_owned();
+    Ok(Some(Step::InstallPackage { version: request.version, base_url, folder, arch }))
+}
+
+fn anchors(request: &Request, facts: &Facts, catalog: &Catalog, notes: &mut Vec<String>) -> Vec<Anchor> {
+    let wanted = |set: AnchorSet| match request.roots {
+        Roots::Default => set == AnchorSet::Default,
+        Roots::Legacy => true,
+        Roots::None => false,
+    };
+    let mut missing = Vec::new();
+    for anchor in catalog.anchors().iter().filter(|anchor| wanted(anchor.set)) {
+        match facts.trust.value.anchors.get(&anchor.id) {
+            Some(AnchorState::Trusted) => {}
+            Some(AnchorState::Blocked { path, line }) => {
+                notes.push(format!("{} stays distrusted, as line {line} of `{path}` says", anchor.name));
+            }
+            Some(AnchorState::Missing) | None => {
+                let certificate = Certificate::from_der(anchor.der());
+                missing.push(Anchor {
+                    name: format!("ssmbake-{}", anchor.id),
+                    label: anchor.name.clone(),
+                    sha256: certificate.sha256(),
+                    pem: certificate.to_pem(),
+                });
+            }
+        }
+    }
+    let extra = request.extra_anchors.iter().filter(|anchor| !facts.trust.value.digests.contains(&anchor.sha256));
+    missing.extend(extra.cloned());
+    if !missing.is_empty() && facts.trust.value.bundle_size.is_none() {
+        notes.push("the tree has no CA bundle (is ca-certificates installed?): it will hold only these anchors".to_owned());
+    }
+    missing
+}
+
+fn config_step(
+    request: &Request,
+    facts: &Facts,
+    catalog: &Catalog,
+    notes: &mut Vec<String>,
+) -> Result<Option<Step>, PlanError> {
+    let mut edits = match request.endpoints {
+        Endpoints::Standard => Vec::new(),
+        Endpoints::Fips => fips(request, catalog, notes)?,
+    };
+    edits.extend(request.settings.iter().cloned());
+    for edit in &edits {
+        warn_about(edit, request.target, notes);
+    }
+    if edits.is_empty() {
+        return Ok(None);
+    }
+    if let ConfigFacts::Invalid { why } = &facts.agent.config {
+        return Err(conflict(
+            format!("`{}` cannot be read by the agent: {why}", config::PATH),
+            "repair or remove it; the agent would stop and start for ever",
+        ));
+    }
+    let old = facts.config_text.as_deref();
+    let new = config::merge(old, &edits)
+        .map_err(|error| conflict(format!("`{}` cannot be edited: {error}", config::PATH), "repair or remove it"))?;
+    Ok(new.map(|_| Step::WriteConfig { edits }))
+}
+
+fn fips(request: &Request, catalog: &Catalog, notes: &mut Vec<String>) -> Result<Vec<Edit>, PlanError> {
+    let region = request.region.as_ref().ok_or_else(|| PlanError::Usage {
+        what: "--fips needs a region".to_owned(),
+        hint: "use --region us-east-1 (or yours)".to_owned(),
+    })?;
+    let mut edits = Vec::new();
+    for service in [Service::Ssm, Service::Ec2messages, Service::Ssmmessages, Service::S3, Service::Kms] {
+        match catalog.regions().host(region, service, HostVariant::Fips) {
+            Some(host) => edits.extend(config::endpoint(service, &host)),
+            None => notes.push(format!("no FIPS host of {service} is known in {}; it stays as it is", region.id)),
+        }
+    }
+    if !edits.iter().any(|edit| edit.section == "Ssm") {
+        return Err(PlanError::Unsupported {
+            what: format!("ssm has no FIPS host in {}", region.id),
+            hint: "`ssmbake regions` lists those that have".to_owned(),
+        });
+    }
+    Ok(edits)
+}
+
+fn warn_about(edit: &Edit, target: TargetKind, notes: &mut Vec<String>) {
+    let is = |section: &str, key: &str| edit.section == section && edit.key == key;
+    if is("Agent", "Region") && target == TargetKind::Ec2 {
+        notes.push("Agent.Region makes AWS reject the agent's signatures on EC2 in any other region".to_owned());
+    }
+    let only_hybrid = edit.value == serde_json::json!(["OnPrem"]);
+    if is("Identity", "ConsumptionOrder") && only_hybrid && target == TargetKind::Ec2 {
+        notes.push("with Identity.ConsumptionOrder OnPrem alone the agent never uses its EC2 identity".to_owned());
+    }
+}
+
+impl fmt::Display for VersionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::Stable => f.write_str("stable"),
+            Self::Exact(version) => version.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InstallPackage { version, base_url, folder, arch } => {
+                write!(f, "install amazon-ssm-agent {version} ({arch}) from {base_url} folder {folder}, natively")
+            }
+            Self::EnableService { manager, .. } => write!(f, "enable the service ({manager})"),
+            Self::TrustAnchors { anchors } => {
+                let labels: Vec<&str> = anchors.iter().map(|anchor| anchor.label.as_str()).collect();
+                write!(f, "trust {}", labels.join(", "))
+            }
+            Self::WriteConfig { edits } => {
+                let keys: Vec<String> = edits.iter().map(|e| format!("{}.{}={}", e.section, e.key, e.value)).collect();
+                write!(f, "set {} in {}", keys.join(", "), config::PATH)
+            }
+            Self::WriteProxy { manager, .. } => {
+                write!(f, "write the agent's proxy to {}", config::proxy::place(*manager))
+            }
+        }
+    }
+}

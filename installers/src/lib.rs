@@ -6,10 +6,12 @@
 //! | [`txn`] | changes a tree wholly or not at all |
 //! | [`probe`] | root → facts |
 //! | [`plan`] | request + facts → plan; pure |
+//! | [`acquire`] | plan → verified package; the only network |
 //! | [`packages`] | reads packages and registers them in the target's database |
 //! | [`service`], [`trust`], [`config`] | the other mechanisms |
 //! | [`error`] | the one shape of an I/O error |
 
+pub mod acquire;
 pub mod config;
 pub mod error;
 pub mod hex;

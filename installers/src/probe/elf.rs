@@ -3,10 +3,10 @@
 use ssmbake_manifests::Arch;
 
 /// Enough for `e_flags` of a 32-bit header.
-pub const HEADER: usize = 64;
+pub(super) const HEADER: usize = 64;
 
 /// The architecture an ELF header names; none for anything that is no ELF file or names one we have no word for.
-pub fn architecture(header: &[u8]) -> Option<Arch> {
+pub(super) fn architecture(header: &[u8]) -> Option<Arch> {
     if header.len() < 0x28 || &header[..4] != b"\x7fELF" {
         return None;
     }

@@ -1,0 +1,146 @@
+//! Acquire: download, verify, read. Ends before the first write to the target; the only phase with a network.
+
+pub mod openpgp;
+pub mod store;
+pub mod transport;
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use ssmbake_manifests::{AgentFacts, AgentVersion, Channel, PackageFormat};
+
+pub use openpgp::{KeyRing, KeyRingError, VerifyError, Vouched};
+pub use transport::{NetworkError, Progress, ProxySettings, Transport, TransportOptions};
+
+use crate::error::IoError;
+use crate::hex;
+use crate::packages::PackageError;
+use crate::packages::deb::archive::{DebPackage, Limits};
+
+/// Why there is no verified package.
+#[derive(Debug, thiserror::Error)]
+pub enum AcquireError {
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The signature.
+    #[error("{url}: {source}")]
+    Verify {
+        /// The package.
+        url: String,
+        /// Why.
+        source: VerifyError,
+    },
+    /// The package itself.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The build machine's disk.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The VERSION file holds no version.
+    #[error("{url} does not hold a version")]
+    NoVersion {
+        /// Its URL.
+        url: String,
+    },
+}
+
+/// A package whose signature, version and content were checked. There is no other way to make one than [`fetch`].
+#[derive(Debug)]
+pub struct Verified {
+    package: DebPackage,
+    vouched: Vouched,
+    sha256: [u8; 32],
+    url: String,
+}
+
+impl Verified {
+    /// The package.
+    pub fn package(&self) -> &DebPackage {
+        &self.package
+    }
+
+    /// Who signed it.
+    pub fn vouched(&self) -> &Vouched {
+        &self.vouched
+    }
+
+    /// SHA-256 of the file, hex.
+    pub fn sha256(&self) -> String {
+        hex::encode(&self.sha256)
+    }
+
+    /// Where it came from.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// What to fetch.
+#[derive(Debug, Clone)]
+pub struct FetchRequest {
+    /// Base URL of the bucket.
+    pub base_url: String,
+    /// The version.
+    pub version: AgentVersion,
+    /// The bucket's folder.
+    pub folder: String,
+    /// dpkg's name of the architecture.
+    pub arch: String,
+    /// Where verified packages are kept; none: nowhere.
+    pub cache: Option<PathBuf>,
+    /// For private, unlinked files.
+    pub temp_dir: PathBuf,
+}
+
+/// Asks the bucket for its newest version.
+pub fn resolve(transport: &Transport, agent: &AgentFacts, base: &str, channel: Channel) -> Result<AgentVersion, AcquireError> {
+    let url = format!("{}/{}", base.trim_end_matches('/'), agent.version_path(channel));
+    let bytes = transport.get_small(&url, agent.limits.version_file_bytes)?;
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    text.parse().map_err(|_| AcquireError::NoVersion { url })
+}
+
+/// Fetches the package and its signature, verifies, reads.
+pub fn fetch(
+    transport: &Transport,
+    ring: &KeyRing,
+    agent: &AgentFacts,
+    request: &FetchRequest,
+    progress: &dyn Progress,
+) -> Result<Verified, AcquireError> {
+    let base = request.base_url.trim_end_matches('/');
+    let url = format!("{base}/{}", agent.package_path(&request.version, &request.folder, PackageFormat::Deb));
+    let store = store::Store::new(request.cache.as_deref(), &request.temp_dir);
+    let limit = agent.limits.package_bytes;
+    let cached = store.find(&url, limit)?;
+    let from_cache = cached.is_some();
+    let (file, signature) = match cached {
+        Some(pair) => pair,
+        None => {
+            let signature = transport.get_small(&format!("{url}.sig"), agent.limits.signature_bytes)?;
+            let file = store.private_file()?;
+            transport.download(&url, &file, limit, progress)?;
+            (file, signature)
+        }
+    };
+    let (sha256, size) = store::digest(&file)?;
+    let vouched = ring
+        .verify(&signature, || store::rewound(&file))
+        .map_err(|source| AcquireError::Verify { url: url.clone(), source })?;
+    let limits = Limits {
+        unpacked: agent.limits.unpacked_bytes,
+        members: usize::try_from(agent.limits.entries).unwrap_or(usize::MAX),
+    };
+    let package = read_package(&file, size, &store, limits)?;
+    package.expect(&request.version, &request.arch)?;
+    if !from_cache {
+        store.keep(&url, &file, &signature, &sha256)?;
+    }
+    Ok(Verified { package, vouched, sha256, url })
+}
+
+fn read_package(file: &File, size: u64, store: &store::Store<'_>, limits: Limits) -> Result<DebPackage, AcquireError> {
+    let spool = store.private_file()?;
+    Ok(DebPackage::read(file, size, spool, limits)?)
+}

@@ -1,0 +1,315 @@
+//! Detached OpenPGP signatures, judged by our own policy over pinned raw keys.
+//!
+//! gpg exits 0 for expired keys and standard policies reject AWS's certificates, so neither decides here. A signature is
+//! good when a key of the ring made it over these bytes with SHA-256 or better, inside the key's own window. No clock.
+
+use std::io::{BufReader, Read};
+
+use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureType, SubpacketData};
+use pgp::ser::Serialize as _;
+use pgp::types::{KeyDetails, Tag};
+
+use crate::hex;
+
+const MIN_RSA_BITS: u16 = 2048;
+const RING_LIMIT: usize = 1024 * 1024;
+const ARMOUR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+
+#[derive(Debug)]
+enum RawKey {
+    Primary(PublicKey),
+    Sub(PublicSubkey),
+}
+
+#[derive(Debug)]
+struct RingKey {
+    raw: RawKey,
+    fingerprint: String,
+    /// Seconds since the epoch, inclusive and exclusive.
+    window: (i64, i64),
+}
+
+/// The keys that may sign packages.
+#[derive(Debug, Default)]
+pub struct KeyRing {
+    keys: Vec<RingKey>,
+}
+
+/// Who vouched for a file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vouched {
+    /// Of the signing key, upper-case hex.
+    pub fingerprint: String,
+    /// Seconds since the epoch.
+    pub signed_at: i64,
+    /// The signature's digest algorithm.
+    pub digest_algorithm: String,
+}
+
+/// Why a certificate cannot join the ring.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the keyring {0}")]
+pub struct KeyRingError(String);
+
+/// Why a signature does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// No OpenPGP signature, or more than signatures.
+    #[error("the signature is malformed: {0}")]
+    Malformed(String),
+    /// Made by a key that is not in the ring.
+    #[error("the signature was made by the key {issuer}, which is not in the key ring")]
+    UnknownKey {
+        /// Fingerprint or key id.
+        issuer: String,
+    },
+    /// Made with a digest that can be forged.
+    #[error("the signature uses {algorithm}, which is too weak")]
+    WeakDigest {
+        /// Its name.
+        algorithm: String,
+    },
+    /// Made before the key existed or after it had expired.
+    #[error("the signature was made at {created} by the key {fingerprint}, which is valid from {from} until {until}")]
+    OutsideValidity {
+        /// The key.
+        fingerprint: String,
+        /// Seconds since the epoch.
+        created: i64,
+        /// Seconds since the epoch.
+        from: i64,
+        /// Seconds since the epoch.
+        until: i64,
+    },
+    /// It is over other bytes.
+    #[error("the signature by the key {fingerprint} does not fit the file")]
+    BadSignature {
+        /// The key.
+        fingerprint: String,
+    },
+    /// The file could not be read.
+    #[error("the file cannot be read: {0}")]
+    Read(String),
+}
+
+impl KeyRing {
+    /// The embedded keys.
+    pub fn embedded(catalog: &ssmbake_manifests::Catalog) -> Result<Self, KeyRingError> {
+        let mut ring = Self::default();
+        for key in catalog.signing_keys() {
+            let body = key.public_key_packet_body();
+            let header = PacketHeader::new_fixed(Tag::PublicKey, u32::try_from(body.len()).unwrap_or(0));
+            let raw = PublicKey::try_from_reader(header, body.as_slice()).map_err(|e| KeyRingError(e.to_string()))?;
+            let fingerprint = hex::encode(&key.fingerprint).to_uppercase();
+            ring.keys.push(RingKey { raw: RawKey::Primary(raw), fingerprint, window: (key.created, key.not_after) });
+        }
+        Ok(ring)
+    }
+
+    /// Adds the certificates of a file, armoured or binary; returns their fingerprints.
+    pub fn add_certificates(&mut self, bytes: &[u8]) -> Result<Vec<String>, KeyRingError> {
+        let refuse = |why: &str| Err(KeyRingError(why.to_owned()));
+        if bytes.len() > RING_LIMIT {
+            return refuse("is larger than 1 MiB");
+        }
+        let before = self.keys.len();
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.contains("-----BEGIN PGP PRIVATE KEY BLOCK-----") => {
+                return refuse("holds a secret key; export the public one with `gpg --export --armor`");
+            }
+            Ok(text) if text.contains(ARMOUR) => {
+                for block in text.split(ARMOUR).skip(1) {
+                    let block = format!("{ARMOUR}{block}");
+                    let found = SignedPublicKey::from_armor_many(block.as_bytes());
+                    let (found, _) = found.map_err(|error| KeyRingError(format!("cannot be read: {error}")))?;
+                    self.add_all(found)?;
+                }
+            }
+            _ => {
+                let found = SignedPublicKey::from_bytes_many(bytes);
+                let found = found.map_err(|error| KeyRingError(format!("cannot be read: {error}")))?;
+                self.add_all(found)?;
+            }
+        }
+        if self.keys.len() == before {
+            return refuse("holds no OpenPGP certificate with a signing key");
+        }
+        Ok(self.keys[before..].iter().map(|key| key.fingerprint.clone()).collect())
+    }
+
+    fn add_all(
+        &mut self,
+        found: impl Iterator<Item = pgp::errors::Result<SignedPublicKey>>,
+    ) -> Result<(), KeyRingError> {
+        for certificate in found {
+            let certificate = certificate.map_err(|error| KeyRingError(format!("cannot be read: {error}")))?;
+            self.add_certificate(&certificate)?;
+        }
+        Ok(())
+    }
+
+    fn add_certificate(&mut self, certificate: &SignedPublicKey) -> Result<(), KeyRingError> {
+        let primary = &certificate.primary_key;
+        let name = fingerprint(primary);
+        if !certificate.details.revocation_signatures.is_empty() {
+            return Err(KeyRingError(format!("holds the revoked key {name}")));
+        }
+        certificate.verify_bindings().map_err(|e| KeyRingError(format!("holds the damaged certificate {name}: {e}")))?;
+        let users = certificate.details.users.iter().flat_map(|user| &user.signatures);
+        let selfs: Vec<&Signature> = users.chain(&certificate.details.direct_signatures).collect();
+        if selfs.iter().any(|signature| signature.typ() == Some(SignatureType::CertRevocation)) {
+            return Err(KeyRingError(format!("holds the revoked key {name}")));
+        }
+        let newest = selfs.into_iter().max_by_key(|signature| signature.created().map(|at| at.as_secs()));
+        let window = window(primary, newest);
+        let flags = newest.map(Signature::key_flags).unwrap_or_default();
+        if flags.sign() || newest.is_none() || (!flags.certify() && !flags.sign()) {
+            self.push(RawKey::Primary(primary.clone()), primary, name, window)?;
+        }
+        for sub in &certificate.public_subkeys {
+            self.add_subkey(sub, window)?;
+        }
+        Ok(())
+    }
+
+    fn add_subkey(&mut self, sub: &SignedPublicSubKey, outer: (i64, i64)) -> Result<(), KeyRingError> {
+        let is_revoked = sub.signatures.iter().any(|one| one.typ() == Some(SignatureType::SubkeyRevocation));
+        let newest = sub.signatures.iter().max_by_key(|signature| signature.created().map(|at| at.as_secs()));
+        if is_revoked || !newest.is_some_and(|signature| signature.key_flags().sign()) {
+            return Ok(());
+        }
+        let own = window(&sub.key, newest);
+        let window = (own.0.max(outer.0), own.1.min(outer.1));
+        self.push(RawKey::Sub(sub.key.clone()), &sub.key, fingerprint(&sub.key), window)
+    }
+
+    fn push(
+        &mut self,
+        raw: RawKey,
+        key: &(impl KeyDetails + pgp::ser::Serialize),
+        fingerprint: String,
+        window: (i64, i64),
+    ) -> Result<(), KeyRingError> {
+        // v4 RSA: version, four bytes of time, algorithm, bit count of the modulus.
+        let body = key.to_bytes().map_err(|error| KeyRingError(error.to_string()))?;
+        if matches!(body.first(), Some(4)) && matches!(body.get(5), Some(1..=3)) {
+            let bits = u16::from_be_bytes([body.get(6).copied().unwrap_or(0), body.get(7).copied().unwrap_or(0)]);
+            if bits < MIN_RSA_BITS {
+                return Err(KeyRingError(format!("holds the key {fingerprint} with only {bits} bits")));
+            }
+        }
+        self.keys.push(RingKey { raw, fingerprint, window });
+        Ok(())
+    }
+
+    /// Checks that one of the signatures in `signature` is a good one over `data`. `data` is read once a candidate.
+    pub fn verify<R: Read>(
+        &self,
+        signature: &[u8],
+        mut data: impl FnMut() -> std::io::Result<R>,
+    ) -> Result<Vouched, VerifyError> {
+        let mut first_error = None;
+        for one in parse(signature)? {
+            let attempt = self.judge(&one).and_then(|key| {
+                let reader = data().map_err(|error| VerifyError::Read(error.to_string()))?;
+                check(key, &one, BufReader::with_capacity(1 << 18, reader))
+            });
+            match attempt {
+                Ok(vouched) => return Ok(vouched),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| VerifyError::Malformed("it is empty".to_owned())))
+    }
+
+    /// Everything that needs no look at the data.
+    fn judge(&self, signature: &Signature) -> Result<&RingKey, VerifyError> {
+        let malformed = |why: &str| VerifyError::Malformed(why.to_owned());
+        let config = signature.config().ok_or_else(|| malformed("its version is not known"))?;
+        if signature.typ() != Some(SignatureType::Binary) {
+            return Err(malformed("it is no signature over a binary file"));
+        }
+        if !matches!(config.hash_alg, HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512) {
+            return Err(VerifyError::WeakDigest { algorithm: format!("{:?}", config.hash_alg) });
+        }
+        for subpacket in config.hashed_subpackets().filter(|subpacket| subpacket.is_critical) {
+            if matches!(subpacket.data, SubpacketData::Other(..) | SubpacketData::Experimental(..) | SubpacketData::Notation(_)) {
+                return Err(malformed("it holds a critical part that is not known"));
+            }
+        }
+        let created = config.hashed_subpackets().find_map(|subpacket| match subpacket.data {
+            SubpacketData::SignatureCreationTime(at) => Some(i64::from(at.as_secs())),
+            _ => None,
+        });
+        let created = created.ok_or_else(|| malformed("it does not say when it was made"))?;
+        let prints: Vec<String> = signature.issuer_fingerprint().iter().map(|f| hex::encode(f.as_bytes()).to_uppercase()).collect();
+        let ids: Vec<String> = signature.issuer_key_id().iter().map(|id| hex::encode(id.as_ref()).to_uppercase()).collect();
+        let is_issuer = |key: &&RingKey| {
+            prints.contains(&key.fingerprint) || (prints.is_empty() && ids.iter().any(|id| key.fingerprint.ends_with(id)))
+        };
+        let key = self.keys.iter().find(is_issuer).ok_or_else(|| VerifyError::UnknownKey {
+            issuer: prints.first().or(ids.first()).cloned().unwrap_or_else(|| "of no name".to_owned()),
+        })?;
+        let (from, until) = key.window;
+        if created < from || created >= until {
+            return Err(VerifyError::OutsideValidity { fingerprint: key.fingerprint.clone(), created, from, until });
+        }
+        Ok(key)
+    }
+}
+
+fn check(key: &RingKey, signature: &Signature, data: impl Read) -> Result<Vouched, VerifyError> {
+    let result = match &key.raw {
+        RawKey::Primary(raw) => signature.verify(raw, data),
+        RawKey::Sub(raw) => signature.verify(raw, data),
+    };
+    result.map_err(|_| VerifyError::BadSignature { fingerprint: key.fingerprint.clone() })?;
+    Ok(Vouched {
+        fingerprint: key.fingerprint.clone(),
+        signed_at: signature.created().map_or(0, |at| i64::from(at.as_secs())),
+        digest_algorithm: signature.hash_alg().map(|hash| format!("{hash:?}").to_uppercase()).unwrap_or_default(),
+    })
+}
+
+/// All packets must be signatures, to the last byte.
+fn parse(bytes: &[u8]) -> Result<Vec<Signature>, VerifyError> {
+    let malformed = |why: String| VerifyError::Malformed(why);
+    let mut binary = Vec::new();
+    let bytes = if bytes.starts_with(b"-----BEGIN PGP SIGNATURE") {
+        let mut dearmor = pgp::armor::Dearmor::new(bytes);
+        dearmor.read_to_end(&mut binary).map_err(|error| malformed(error.to_string()))?;
+        binary.as_slice()
+    } else {
+        bytes
+    };
+    let mut signatures = Vec::new();
+    let mut consumed = 0;
+    for packet in PacketParser::new(bytes) {
+        match packet.map_err(|error| malformed(error.to_string()))? {
+            Packet::Signature(signature) => {
+                consumed += pgp::packet::PacketTrait::write_len_with_header(&signature);
+                signatures.push(signature);
+            }
+            _ => return Err(malformed("it holds something else than signatures".to_owned())),
+        }
+    }
+    match signatures.len() {
+        0 => Err(malformed("it is no OpenPGP signature".to_owned())),
+        _ if consumed != bytes.len() => Err(malformed("bytes follow it".to_owned())),
+        _ => Ok(signatures),
+    }
+}
+
+fn fingerprint(key: &impl KeyDetails) -> String {
+    hex::encode(key.fingerprint().as_bytes()).to_uppercase()
+}
+
+fn window(key: &impl KeyDetails, binding: Option<&Signature>) -> (i64, i64) {
+    let from = i64::from(key.created_at().as_secs());
+    let lifetime = binding.and_then(Signature::key_expiration_time).map(|after| i64::from(after.as_secs()));
+    let until = lifetime.filter(|after| *after > 0).map_or(i64::MAX, |after| from.saturating_add(after));
+    (from, until)
+}

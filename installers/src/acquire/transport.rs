@@ -1,0 +1,353 @@
+//! The one door to the network: HTTPS with limits on everything that comes from outside.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
+use reqwest::{Client, NoProxy, Response, StatusCode, redirect};
+use url::Url;
+
+const REDIRECTS: usize = 5;
+const CONNECT: Duration = Duration::from_secs(15);
+const STALL: Duration = Duration::from_secs(30);
+const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
+const BACK_OFF_LAST: Duration = Duration::from_secs(20);
+
+/// Proxies, as the user or the environment named them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// For https URLs.
+    pub https: Option<String>,
+    /// For http URLs.
+    pub http: Option<String>,
+    /// Hosts to reach directly, comma-separated.
+    pub no_proxy: Option<String>,
+}
+
+/// How to reach servers.
+#[derive(Debug, Clone)]
+pub struct TransportOptions {
+    /// Trust anchors, DER.
+    pub roots_der: Vec<Vec<u8>>,
+    /// Proxies.
+    pub proxy: ProxySettings,
+    /// For everything together.
+    pub timeout: Duration,
+    /// Tries of one request after the first.
+    pub retries: u32,
+}
+
+/// What became of a request.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// No such URL, or none that we fetch.
+    #[error("`{0}` is no URL to download from")]
+    Url(String),
+    /// 404, 403 or 410.
+    #[error("{url}: not there (status {status})")]
+    NotFound {
+        /// Without user information.
+        url: String,
+        /// As the server said.
+        status: u16,
+    },
+    /// Another status.
+    #[error("{url}: the server answered with status {status}, {tries} tries")]
+    Status {
+        /// Without user information.
+        url: String,
+        /// As the server said.
+        status: u16,
+        /// How often.
+        tries: u32,
+    },
+    /// More bytes than allowed.
+    #[error("{url}: more than {limit} bytes")]
+    TooLarge {
+        /// Without user information.
+        url: String,
+        /// Bytes.
+        limit: u64,
+    },
+    /// The connection failed or broke.
+    #[error("{url}: {why}, {tries} tries")]
+    Connection {
+        /// Without user information.
+        url: String,
+        /// The chain of causes.
+        why: String,
+        /// How often.
+        tries: u32,
+    },
+    /// The whole took too long.
+    #[error("{url}: not finished after {seconds} s")]
+    Timeout {
+        /// Without user information.
+        url: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// The client could not be set up.
+    #[error("the network client cannot be set up: {0}")]
+    Setup(String),
+    /// The downloaded bytes could not be written.
+    #[error("the download cannot be written: {0}")]
+    Write(#[source] std::io::Error),
+}
+
+/// Told of a download's progress.
+pub trait Progress: Sync {
+    /// A download begins; its size where the server said it.
+    fn started(&self, what: &str, total: Option<u64>);
+    /// So many bytes in all.
+    fn advanced(&self, total: u64);
+    /// A try failed, another follows.
+    fn retrying(&self, attempt: u32, why: &str);
+    /// It is done.
+    fn finished(&self);
+}
+
+/// A client and a small runtime to drive it.
+#[derive(Debug)]
+pub struct Transport {
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+    timeout: Duration,
+    retries: u32,
+}
+
+enum Failure {
+    Final(NetworkError),
+    Again { why: String, status: Option<u16>, after: Option<Duration> },
+}
+
+impl Transport {
+    /// Sets a client up. Only the given roots are trusted, so a machine without a CA bundle works too.
+    pub fn new(options: &TransportOptions) -> Result<Self, NetworkError> {
+        let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(options.roots_der.iter().map(|der| der.clone().into()));
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| setup(&error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .read_timeout(STALL)
+            .redirect(redirect::Policy::custom(follow))
+            .user_agent(concat!("ssmbake/", env!("CARGO_PKG_VERSION")));
+        let no_proxy = options.proxy.no_proxy.as_deref().and_then(NoProxy::from_string);
+        if let Some(url) = &options.proxy.https {
+            builder = builder.proxy(reqwest::Proxy::https(url).map_err(|e| setup(&e))?.no_proxy(no_proxy.clone()));
+        }
+        if let Some(url) = &options.proxy.http {
+            builder = builder.proxy(reqwest::Proxy::http(url).map_err(|e| setup(&e))?.no_proxy(no_proxy));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Self {
+            client: builder.build().map_err(|error| setup(&chain(&error)))?,
+            runtime: runtime.map_err(|error| setup(&error))?,
+            timeout: options.timeout,
+            retries: options.retries,
+        })
+    }
+
+    /// A small file of at most `limit` bytes.
+    pub fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
+        let url = parse(url)?;
+        self.bounded(&url, self.retrying(&url, None, async |_| self.read_all(&url, limit).await))
+    }
+
+    /// Downloads into `file`, an empty private one; a broken connection goes on where it stopped.
+    pub fn download(&self, url: &str, file: &File, limit: u64, progress: &dyn Progress) -> Result<(), NetworkError> {
+        let url = parse(url)?;
+        let state = std::cell::RefCell::new(Partial { etag: None, have: 0 });
+        let attempt = async |_| {
+            let mut partial = state.borrow().clone();
+            let result = self.stream(&url, file, limit, &mut partial, progress).await;
+            *state.borrow_mut() = partial;
+            result
+        };
+        self.bounded(&url, self.retrying(&url, Some(progress), attempt))?;
+        progress.finished();
+        Ok(())
+    }
+
+    fn bounded<T>(&self, url: &Url, work: impl Future<Output = Result<T, NetworkError>>) -> Result<T, NetworkError> {
+        let timed = async { tokio::time::timeout(self.timeout, work).await };
+        self.runtime.block_on(timed).unwrap_or_else(|_| {
+            Err(NetworkError::Timeout { url: shown(url), seconds: self.timeout.as_secs() })
+        })
+    }
+
+    async fn retrying<T>(
+        &self,
+        url: &Url,
+        progress: Option<&dyn Progress>,
+        attempt: impl AsyncFn(u32) -> Result<T, Failure>,
+    ) -> Result<T, NetworkError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (why, status, after) = match attempt(tries).await {
+                Ok(done) => return Ok(done),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Again { why, status, after }) => (why, status, after),
+            };
+            if tries > self.retries {
+                let url = shown(url);
+                return Err(match status {
+                    Some(status) => NetworkError::Status { url, status, tries },
+                    None => NetworkError::Connection { url, why, tries },
+                });
+            }
+            if let Some(progress) = progress {
+                progress.retrying(tries, &why);
+            }
+            tokio::time::sleep(after.unwrap_or_else(|| back_off(tries)).min(BACK_OFF_LAST)).await;
+        }
+    }
+
+    async fn read_all(&self, url: &Url, limit: u64) -> Result<Vec<u8>, Failure> {
+        let response = accept(url, self.client.get(url.clone()).send().await)?;
+        let mut body = response.bytes_stream();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|error| again(&error))?);
+            if bytes.len() as u64 > limit {
+                return Err(Failure::Final(NetworkError::TooLarge { url: shown(url), limit }));
+            }
+        }
+        Ok(bytes)
+    }
+
+    async fn stream(
+        &self,
+        url: &Url,
+        mut file: &File,
+        limit: u64,
+        partial: &mut Partial,
+        progress: &dyn Progress,
+    ) -> Result<(), Failure> {
+        let write = |error| Failure::Final(NetworkError::Write(error));
+        let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+        if let (Some(etag), true) = (&partial.etag, partial.have > 0) {
+            request = request.header(RANGE, format!("bytes={}-", partial.have)).header(IF_RANGE, etag);
+        }
+        let response = accept(url, request.send().await)?;
+        if !continues(&response, partial.have) {
+            partial.have = 0;
+            file.set_len(0).map_err(write)?;
+        }
+        partial.etag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        file.seek(SeekFrom::Start(partial.have)).map_err(write)?;
+        let total = response.content_length().map(|rest| partial.have + rest);
+        let too_large = || Failure::Final(NetworkError::TooLarge { url: shown(url), limit });
+        if total.is_some_and(|total| total > limit) {
+            return Err(too_large());
+        }
+        progress.started(url.path().rsplit('/').next().unwrap_or(""), total);
+        let mut body = response.bytes_stream();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| again(&error))?;
+            if partial.have + chunk.len() as u64 > limit {
+                return Err(too_large());
+            }
+            file.write_all(&chunk).map_err(write)?;
+            partial.have += chunk.len() as u64;
+            progress.advanced(partial.have);
+        }
+        match total {
+            Some(total) if total != partial.have => {
+                Err(Failure::Again { why: "the download is cut short".to_owned(), status: None, after: None })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is there of a download.
+#[derive(Clone)]
+struct Partial {
+    etag: Option<String>,
+    have: u64,
+}
+
+/// Whether the answer goes on at byte `have`; a server may always send the whole instead.
+fn continues(response: &Response, have: u64) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    response.status() == StatusCode::PARTIAL_CONTENT
+        && range.is_some_and(|range| range.starts_with(&format!("bytes {have}-")))
+}
+
+fn accept(url: &Url, sent: Result<Response, reqwest::Error>) -> Result<Response, Failure> {
+    let response = sent.map_err(|error| again(&error))?;
+    let status = response.status();
+    match status.as_u16() {
+        200 | 206 => Ok(response),
+        403 | 404 | 410 => Err(Failure::Final(NetworkError::NotFound { url: shown(url), status: status.as_u16() })),
+        408 | 429 | 500..=599 => {
+            let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let why = format!("status {status}");
+            Err(Failure::Again { why, status: Some(status.as_u16()), after: header.map(Duration::from_secs) })
+        }
+        other => Err(Failure::Final(NetworkError::Status { url: shown(url), status: other, tries: 1 })),
+    }
+}
+
+fn again(error: &reqwest::Error) -> Failure {
+    Failure::Again { why: chain(error), status: None, after: None }
+}
+
+/// Never from https to http, and not for ever.
+fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let was_secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+    if was_secure && attempt.url().scheme() != "https" {
+        return attempt.error("the server redirects from https to http");
+    }
+    if attempt.previous().len() > REDIRECTS {
+        return attempt.error("the server redirects too often");
+    }
+    attempt.follow()
+}
+
+fn parse(text: &str) -> Result<Url, NetworkError> {
+    let url = Url::parse(text).map_err(|_| NetworkError::Url(text.chars().take(120).collect()))?;
+    match url.scheme() {
+        "https" | "http" if url.host_str().is_some() => Ok(url),
+        _ => Err(NetworkError::Url(shown(&url))),
+    }
+}
+
+/// Without user name, password and query: those may be secrets.
+fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or(""), url.path())
+}
+
+/// The innermost causes say what happened; reqwest's own words repeat the URL.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    causes.dedup();
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+}
+
+/// Exponential with full jitter, so that many builds do not come back at once.
+fn back_off(tries: u32) -> Duration {
+    use std::hash::{BuildHasher, Hasher};
+    let ceiling = BACK_OFF_FIRST.saturating_mul(1 << tries.min(10)).min(BACK_OFF_LAST);
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let share = (random % 1000) as u32;
+    ceiling * share / 1000
+}

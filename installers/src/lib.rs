@@ -7,17 +7,23 @@
 //! | [`probe`] | root → facts |
 //! | [`plan`] | request + facts → plan; pure |
 //! | [`acquire`] | plan → verified package; the only network |
+//! | [`apply`], [`revert`], [`receipt`] | plan → changed tree, and back |
+//! | [`audit`] | root → report |
 //! | [`packages`] | reads packages and registers them in the target's database |
 //! | [`service`], [`trust`], [`config`] | the other mechanisms |
 //! | [`error`] | the one shape of an I/O error |
 
 pub mod acquire;
+pub mod apply;
+pub mod audit;
 pub mod config;
 pub mod error;
 pub mod hex;
 pub mod packages;
 pub mod plan;
 pub mod probe;
+pub mod receipt;
+pub mod revert;
 pub mod root;
 pub mod service;
 pub mod trust;

@@ -8,7 +8,6 @@ use std::io::{BufReader, Read};
 use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureType, SubpacketData};
-use pgp::ser::Serialize as _;
 use pgp::types::{KeyDetails, Tag};
 
 use crate::hex;

@@ -155,6 +155,27 @@ fn check_bare_endpoint(text: &str, path: &str) -> Result<(), SettingError> {
     Ok(())
 }
 
+/// Whether the agent takes a value that a file already has.
+pub fn check_value(key: &ssmbake_manifests::ConfigKey, value: &Value) -> Result<(), SettingError> {
+    let mismatch = || wrong(format!("{} is of the wrong type: {value}", key.path), "the agent would not start");
+    let raw = match (&key.kind, value) {
+        (ConfigKind::Bool, Value::Bool(_)) => return Ok(()),
+        (ConfigKind::Integer { .. }, Value::Number(number)) => number.to_string(),
+        (ConfigKind::TextList | ConfigKind::ChoiceList { .. }, Value::Array(items)) => {
+            let words: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            words.ok_or_else(mismatch)?.join(",")
+        }
+        (ConfigKind::Objects, Value::Array(_)) => return Ok(()),
+        (ConfigKind::Bool | ConfigKind::Integer { .. } | ConfigKind::Objects, _) => return Err(mismatch()),
+        (ConfigKind::TextList | ConfigKind::ChoiceList { .. }, _) => return Err(mismatch()),
+        // An empty string is the default of every text key.
+        (_, Value::String(text)) if text.is_empty() => return Ok(()),
+        (_, Value::String(text)) => text.clone(),
+        _ => return Err(mismatch()),
+    };
+    typed(&key.kind, &key.path, &raw).map(drop)
+}
+
 /// The text with all edits made; `none` when there is nothing to change.
 pub fn merge(old: Option<&str>, edits: &[Edit]) -> Result<Option<String>, json::JsonError> {
     let mut text = old.unwrap_or("{\n}\n").to_owned();

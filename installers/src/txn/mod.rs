@@ -78,6 +78,13 @@ impl Prepared {
         &self.changes
     }
 
+    /// Adds what another set changes; a path of both is taken from `other`.
+    pub fn join(&mut self, other: Self) {
+        self.changes.retain(|change| other.changes.iter().all(|theirs| theirs.path != change.path));
+        self.changes.extend(other.changes);
+        self.changes.sort_by(|one, two| one.path.cmp(&two.path));
+    }
+
     /// Whether the tree is as wanted already.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -1,0 +1,173 @@
+//! Apply: plan + verified package → changed tree and receipt. Decides nothing; all or nothing.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::acquire::Verified;
+use crate::config;
+use crate::error::IoError;
+use crate::packages::deb::install::{InstallError, Kept, install};
+use crate::plan::{Plan, Step};
+use crate::receipt::{self, PackageReceipt, Receipt};
+use crate::root::{Last, Root, RootPath};
+use crate::service::{Enablement, systemd, upstart};
+use crate::trust::debian;
+use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
+use ssmbake_manifests::ServiceManager;
+
+const CONFIG_LIMIT: usize = 1024 * 1024;
+
+/// Why a plan was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The tree's own state is against it.
+    #[error("{what}")]
+    Conflict {
+        /// What.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The package does not fit.
+    #[error(transparent)]
+    Package(#[from] crate::packages::PackageError),
+    /// Nothing was changed, or all was taken back.
+    #[error(transparent)]
+    Txn(#[from] TxnError),
+    /// The tree could not be read.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+impl From<InstallError> for ApplyError {
+    fn from(error: InstallError) -> Self {
+        match error {
+            InstallError::Conflict { what, hint } => Self::Conflict { what, hint },
+            InstallError::Package(error) => Self::Package(error),
+            InstallError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+fn conflict(what: impl Into<String>, hint: impl Into<String>) -> ApplyError {
+    ApplyError::Conflict { what: what.into(), hint: hint.into() }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Paths that changed; empty when the tree was as wanted.
+    pub changed: Vec<RootPath>,
+    /// Conffiles that were kept because the administrator had changed them.
+    pub kept: Vec<Kept>,
+    /// Everything done so far; none when this root was never changed by ssmbake.
+    pub receipt: Option<Receipt>,
+}
+
+/// Carries `plan` out. `epoch` is SOURCE_DATE_EPOCH, seconds.
+pub fn apply(
+    root: &Root,
+    plan: &Plan,
+    verified: Option<&Verified>,
+    epoch: Option<i64>,
+    checkpoint: &Checkpoint<'_>,
+) -> Result<Outcome, ApplyError> {
+    let mut set = ChangeSet::default();
+    let mut kept = Vec::new();
+    let _locks = if plan.steps.is_empty() { Vec::new() } else { lock_dpkg(root)? };
+    for step in &plan.steps {
+        kept.extend(expand(root, step, verified, &mut set)?);
+    }
+    let mut prepared = txn::prepare(root, set)?;
+    if prepared.is_empty() {
+        return Ok(Outcome { changed: Vec::new(), kept, receipt: receipt::read(root)? });
+    }
+    let changed = prepared.changes().iter().map(|change| change.path.clone()).collect();
+    let mut record = ChangeSet::default();
+    let receipt = receipt::record(root, prepared.changes(), verified.map(package_receipt), &mut record)?;
+    prepared.join(txn::prepare(root, record)?);
+    txn::commit(root, &prepared, epoch, checkpoint)?;
+    Ok(Outcome { changed, kept, receipt: Some(receipt) })
+}
+
+fn package_receipt(verified: &Verified) -> PackageReceipt {
+    PackageReceipt {
+        version: verified.package().control.get("Version").unwrap_or_default().to_owned(),
+        url: verified.url().to_owned(),
+        sha256: verified.sha256(),
+        signature: verified.vouched().clone(),
+    }
+}
+
+/// dpkg's own locks, so that nobody works on the database meanwhile; and no half-done work of his may be there.
+pub(crate) fn lock_dpkg(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
+    let updates = root.read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?.unwrap_or_default();
+    if let Some(entry) = updates.first() {
+        return Err(conflict(
+            format!("dpkg was interrupted: `/var/lib/dpkg/updates/{}` is left", entry.name),
+            "finish its work with `dpkg --configure --pending` in the tree",
+        ));
+    }
+    let mut locks = Vec::new();
+    for path in ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"] {
+        let path = RootPath::fixed(path);
+        if root.meta(&path, Last::Keep)?.is_none_or(|meta| meta.kind != crate::root::Kind::File) {
+            continue;
+        }
+        let place = root.canonical(&path, Last::Keep)?;
+        let Some(parent) = place.parent() else { continue };
+        let dir = root.strict_dir(&parent)?;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, place.name(), flags, Mode::empty())
+            .map_err(|error| IoError::new("open", &place, error))?;
+        if rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(conflict(format!("`{path}` is held by a running package manager"), "wait for it to end"));
+        }
+        locks.push(fd);
+    }
+    Ok(locks)
+}
+
+fn expand(
+    root: &Root,
+    step: &Step,
+    verified: Option<&Verified>,
+    set: &mut ChangeSet,
+) -> Result<Vec<Kept>, ApplyError> {
+    match step {
+        Step::InstallPackage { .. } => {
+            let verified = verified.ok_or_else(|| conflict("the plan installs a package and none was fetched", "run `apply`"))?;
+            return Ok(install(root, verified.package(), set)?);
+        }
+        Step::EnableService { manager: ServiceManager::Systemd, unit_dir } => {
+            // The plan has looked for masks; somebody may have masked it since.
+            if let Enablement::Masked(path) = systemd::state(root, systemd::UNIT)? {
+                return Err(conflict(format!("the service is masked by `{path}`"), "remove the mask first"));
+            }
+            systemd::enable(root, systemd::UNIT, unit_dir.as_deref(), set)?;
+        }
+        Step::EnableService { .. } => {
+            // A job with `start on` starts; the package brings it.
+            if set.read(root, &RootPath::fixed(upstart::JOB), CONFIG_LIMIT)?.is_none() {
+                return Err(conflict(format!("`{}` is missing", upstart::JOB), "this package does not support upstart"));
+            }
+        }
+        Step::TrustAnchors { anchors } => debian::install(root, anchors, set)?,
+        Step::WriteConfig { edits } => {
+            let path = RootPath::fixed(config::PATH);
+            let old = root.read(&path, CONFIG_LIMIT)?;
+            let unreadable = |error: config::json::JsonError| conflict(format!("`{path}`: {error}"), "repair or remove it");
+            let text = old.as_deref().map(config::json::check).transpose().map_err(unreadable)?;
+            if let Some(new) = config::merge(text, edits).map_err(unreadable)? {
+                set.edit(root, &path, new.into_bytes(), 0o600)?;
+            }
+        }
+        Step::WriteProxy { manager, proxy } => {
+            // It may carry a password.
+            let want = Want::file(proxy.render(*manager).into_bytes(), 0o600);
+            set.put(root, &config::proxy::place(*manager), OnLink::Refuse, want)?;
+        }
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,121 @@
+//! Revert: receipt → the tree as it was before the first run, as far as nobody has changed the same files since.
+//! Shared files (dpkg's status, the CA bundle) lose only our part when others have changed theirs.
+
+use crate::apply::{ApplyError, lock_dpkg};
+use crate::error::IoError;
+use crate::packages::deb::database::{self, PACKAGE, StatusDb};
+use crate::receipt::{self, Entry, Receipt, State, same, state, undo_path};
+use crate::root::{Last, Root, RootPath};
+use crate::trust::debian;
+use crate::txn::{self, ChangeSet, Checkpoint, Content, OnLink, Perm, Want};
+
+const LIMIT: usize = database::STATUS_LIMIT;
+
+/// Takes everything back and removes the receipt. None when there is no receipt.
+pub fn revert(root: &Root, epoch: Option<i64>, checkpoint: &Checkpoint<'_>) -> Result<Option<Receipt>, ApplyError> {
+    let Some(receipt) = receipt::read(root)? else { return Ok(None) };
+    let _locks = lock_dpkg(root)?;
+    let mut set = ChangeSet::default();
+    let mut changed = Vec::new();
+    for entry in &receipt.entries {
+        if !take_back(root, entry, &receipt, &mut set)? {
+            changed.push(entry.path.as_str().to_owned());
+        }
+    }
+    if !changed.is_empty() {
+        return Err(ApplyError::Conflict {
+            what: format!("changed since, or not kept: {}", changed.join(", ")),
+            hint: "remove the agent with `dpkg --purge amazon-ssm-agent`, or put those files back first".to_owned(),
+        });
+    }
+    forget(root, &mut set)?;
+    let prepared = txn::prepare(root, set)?;
+    txn::commit(root, &prepared, epoch, checkpoint)?;
+    Ok(Some(receipt))
+}
+
+/// Whether the entry could be taken back.
+fn take_back(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet) -> Result<bool, IoError> {
+    let now = state(root, &entry.path)?;
+    if same(&now, &entry.before) {
+        return Ok(true);
+    }
+    if !same(&now, &entry.after) {
+        return shared(root, entry, receipt, set);
+    }
+    let want = match &entry.before {
+        // Directories with other people's files in them stay.
+        State::Absent if now == State::Dir && !will_be_empty(root, &entry.path, receipt)? => return Ok(true),
+        State::Absent => Want::Absent,
+        State::Link(target) => Want::link(target.clone()),
+        State::File { sha256, mode, uid, gid, mtime } => {
+            let bytes = if entry.is_kept { root.read(&undo_path(sha256), LIMIT)? } else { None };
+            let Some(bytes) = bytes else { return Ok(false) };
+            let perm = Perm { mode: *mode, uid: *uid, gid: *gid };
+            Want::File { content: Content::Bytes(bytes), perm, mtime: Some(*mtime) }
+        }
+        State::Dir | State::Other => return Ok(false),
+    };
+    set.put(root, &entry.path, OnLink::Replace, want)?;
+    Ok(true)
+}
+
+fn will_be_empty(root: &Root, dir: &RootPath, receipt: &Receipt) -> Result<bool, IoError> {
+    for found in root.read_dir(dir)?.unwrap_or_default() {
+        let Ok(path) = dir.join(&found.name) else { return Ok(false) };
+        let ours = receipt.entries.iter().any(|entry| entry.path == path && entry.before == State::Absent);
+        let is_full_dir = state(root, &path)? == State::Dir && !will_be_empty(root, &path, receipt)?;
+        if !ours || is_full_dir {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Files that others write too.
+fn shared(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet) -> Result<bool, IoError> {
+    let is_at = |path: &'static str| -> Result<bool, IoError> {
+        Ok(root.canonical(&RootPath::fixed(path), Last::Follow)? == entry.path)
+    };
+    let Some(now) = root.read(&entry.path, LIMIT)? else { return Ok(true) };
+    let before = match &entry.before {
+        State::File { sha256, .. } if entry.is_kept => root.read(&undo_path(sha256), LIMIT)?.unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    if is_at(database::STATUS)? {
+        let (Ok(db), Ok(old)) = (StatusDb::parse(&now), StatusDb::parse(&before)) else { return Ok(false) };
+        let bytes = match old.find(PACKAGE) {
+            Some(record) => db.with(PACKAGE, &record.text),
+            None => db.without(PACKAGE),
+        };
+        set.edit(root, &entry.path, bytes, 0o644)?;
+        return Ok(true);
+    }
+    if is_at(debian::BUNDLE)? {
+        let mut text = String::from_utf8_lossy(&now).into_owned();
+        let local = |entry: &&Entry| entry.path.as_str().ends_with(".crt") && entry.before == State::Absent;
+        for anchor in receipt.entries.iter().filter(local).filter(|other| other.path != entry.path) {
+            let pem = root.read(&anchor.path, LIMIT)?.unwrap_or_default();
+            let pem = String::from_utf8_lossy(&pem).into_owned();
+            text = if pem.is_empty() { text } else { text.replacen(&pem, "", 1) };
+        }
+        set.edit(root, &entry.path, text.into_bytes(), 0o644)?;
+        return Ok(true);
+    }
+    // dpkg's own back-up of an earlier state: nothing depends on it.
+    is_at(database::STATUS_OLD)
+}
+
+/// The receipt and what was kept for it.
+fn forget(root: &Root, set: &mut ChangeSet) -> Result<(), IoError> {
+    let undo = RootPath::fixed(receipt::UNDO_DIR);
+    for found in root.read_dir(&undo)?.unwrap_or_default() {
+        if let Ok(path) = undo.join(&found.name) {
+            set.put(root, &path, OnLink::Replace, Want::Absent)?;
+        }
+    }
+    for path in [receipt::UNDO_DIR, receipt::PATH, "/var/lib/ssmbake"] {
+        set.put(root, &RootPath::fixed(path), OnLink::Refuse, Want::Absent)?;
+    }
+    Ok(())
+}

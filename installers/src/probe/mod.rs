@@ -12,7 +12,7 @@ use std::io::Read;
 
 use ssmbake_manifests::{Arch, Catalog, Os, ServiceManager, TrustStore};
 
-pub use environment::CallerHints;
+pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
 
 use crate::error::IoError;

@@ -1,0 +1,196 @@
+//! The command line. Each option has an `SSMBAKE_*` variable.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Bakes the AWS Systems Manager agent into machine images
+#[derive(Debug, Parser)]
+#[command(name = "ssmbake", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// For every verb.
+    #[command(flatten)]
+    pub common: Common,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  ssmbake detect --root /mnt/image
+  ssmbake plan --root /mnt/image --region eu-west-1
+  ssmbake apply --root /mnt/image --region eu-west-1 --version 3.3.1957.0
+  ssmbake audit --root /mnt/image --report report.json
+
+Exit codes:
+  0 ok, 1 internal error, 2 usage, 3 unsupported OS or architecture, 4 unknown region, 5 verification failed,
+  6 network, 7 target I/O or permission, 8 conflict, 9 audit found failures, 10 failed and rolled back,
+  11 failed and roll-back incomplete, 20 changed (with --detailed-exitcode)";
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The root tree to work on; without it the root of this chroot or container
+    #[arg(long, global = true, env = "SSMBAKE_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, global = true, env = "SSMBAKE_OUTPUT", default_value = "human")]
+    pub output: Output,
+    /// Write the result as JSON to a file, for Packer to download
+    #[arg(long, global = true, env = "SSMBAKE_REPORT", value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print only warnings and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print the evidence too
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Human,
+    /// One JSON document at the end
+    Json,
+    /// One JSON object a line, as things happen
+    Jsonl,
+}
+
+/// Verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what is in a root tree, and why
+    Detect,
+    /// Say what `apply` would do; writes nothing, asks no network
+    Plan(Box<Wanted>),
+    /// Install, enable and configure the agent in a root tree
+    Apply(Box<ApplyArgs>),
+    /// Check whether a root tree is ready for Systems Manager
+    Audit,
+    /// Take back what `apply` did
+    Revert,
+    /// List regions and their hosts
+    Regions(RegionsArgs),
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// What `regions` lists.
+#[derive(Debug, Args)]
+pub struct RegionsArgs {
+    /// Only this region
+    #[arg(value_name = "REGION")]
+    pub region: Option<String>,
+}
+
+/// What the image shall be like.
+#[derive(Debug, Args)]
+pub struct Wanted {
+    /// The region to download from, and of FIPS hosts
+    #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// latest, stable, or a version such as 3.3.1957.0
+    #[arg(long = "agent-version", visible_alias = "version", env = "SSMBAKE_AGENT_VERSION", default_value = "latest")]
+    pub agent_version: String,
+    /// Which of AWS's buckets to download from
+    #[arg(long, env = "SSMBAKE_SOURCE", default_value = "regional")]
+    pub source: SourceArg,
+    /// A mirror of AWS's bucket; plain http is allowed here, the signature still decides
+    #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
+    pub mirror: Option<String>,
+    /// What kind of machine the image is for
+    #[arg(long, env = "SSMBAKE_TARGET", default_value = "ec2")]
+    pub target: TargetArg,
+    /// Let an older agent replace a newer one
+    #[arg(long, env = "SSMBAKE_ALLOW_DOWNGRADE")]
+    pub allow_downgrade: bool,
+    /// Which TLS roots of AWS to install where they are missing
+    #[arg(long, env = "SSMBAKE_ROOTS", default_value = "default")]
+    pub roots: RootsArg,
+    /// A CA certificate of your own to trust, PEM or DER; may be repeated
+    #[arg(long, env = "SSMBAKE_EXTRA_CA", value_name = "FILE", value_delimiter = ',')]
+    pub extra_ca: Vec<PathBuf>,
+    /// Use this host for a service (ssm, ssmmessages, ec2messages, s3, kms); may be repeated
+    #[arg(long, env = "SSMBAKE_ENDPOINT", value_name = "SERVICE=HOST", value_delimiter = ',')]
+    pub endpoint: Vec<String>,
+    /// Use the region's FIPS hosts
+    #[arg(long, env = "SSMBAKE_FIPS")]
+    pub fips: bool,
+    /// The proxy that the agent shall use
+    #[arg(long, env = "SSMBAKE_PROXY", value_name = "URL")]
+    pub proxy: Option<String>,
+    /// Hosts that the agent reaches without the proxy; the metadata service always is among them
+    #[arg(long, env = "SSMBAKE_NO_PROXY", value_name = "HOSTS", requires = "proxy")]
+    pub no_proxy: Option<String>,
+    /// Set a key of the agent's configuration, such as Agent.SelfUpdate=true; may be repeated
+    #[arg(long, env = "SSMBAKE_SET", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// What `apply` takes besides.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// What the image shall be like.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Carry out a plan that `plan --report FILE` stored; refused when the tree has changed since
+    #[arg(long, env = "SSMBAKE_PLAN", value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// Accept packages signed by the keys of this OpenPGP certificate too; may be repeated
+    #[arg(long, env = "SSMBAKE_KEYRING", value_name = "FILE", value_delimiter = ',')]
+    pub keyring: Vec<PathBuf>,
+    /// Trust the CA certificates of this file for downloads; may be repeated
+    #[arg(long, env = "SSMBAKE_CA_FILE", value_name = "FILE", value_delimiter = ',')]
+    pub ca_file: Vec<PathBuf>,
+    /// The proxy to download through; else HTTPS_PROXY and HTTP_PROXY
+    #[arg(long, env = "SSMBAKE_DOWNLOAD_PROXY", value_name = "URL")]
+    pub download_proxy: Option<String>,
+    /// Keep verified packages in this directory
+    #[arg(long, env = "SSMBAKE_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Seconds that all downloads may take together
+    #[arg(long, env = "SSMBAKE_TIMEOUT", default_value_t = 600, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// Tries of a download after the first
+    #[arg(long, env = "SSMBAKE_RETRIES", default_value_t = 5, value_name = "N")]
+    pub retries: u32,
+    /// Exit with 20 when something was changed
+    #[arg(long, env = "SSMBAKE_DETAILED_EXITCODE")]
+    pub detailed_exitcode: bool,
+}
+
+/// AWS's buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SourceArg {
+    /// The region's own
+    Regional,
+    /// The one for all regions
+    Global,
+}
+
+/// Kinds of machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TargetArg {
+    /// An EC2 instance
+    Ec2,
+    /// A machine elsewhere
+    Hybrid,
+}
+
+/// Sets of TLS roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RootsArg {
+    /// The five that AWS uses today
+    Default,
+    /// And Starfield Class 2
+    Legacy,
+    /// None
+    None,
+}

@@ -1,0 +1,298 @@
+//! One function a verb. They connect the phases; the phases do the work.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::CommandFactory;
+use serde_json::{Value, json};
+use ssmbake_installers::acquire::{self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified};
+use ssmbake_installers::plan::{Plan, Request, Step, VersionSpec};
+use ssmbake_installers::probe::{CallerHints, Facts, Place, RootChoice, probe};
+use ssmbake_installers::root::Root;
+use ssmbake_installers::trust::x509::pem_blocks;
+use ssmbake_installers::txn::{self, Settled};
+use ssmbake_installers::{apply, audit, plan, revert};
+use ssmbake_manifests::{Catalog, Channel, HostVariant, Service, catalog};
+
+use crate::Environment;
+use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted};
+use crate::console::Console;
+use crate::exit::{self, Failure};
+use crate::render::{self, Detail};
+use crate::{host, request};
+
+/// Runs one verb; the exit code.
+pub(crate) fn run(cli: &Cli, environment: &Environment, console: &Console) -> Result<u8, Failure> {
+    let session = Session { cli, environment, console, catalog: catalog() };
+    match &cli.command {
+        Command::Detect => session.detect(),
+        Command::Plan(wanted) => session.plan(wanted),
+        Command::Apply(args) => session.apply(args),
+        Command::Audit => session.audit(),
+        Command::Revert => session.revert(),
+        Command::Regions(args) => session.regions(args),
+        Command::Completions { shell } => {
+            let mut bytes = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "ssmbake", &mut bytes);
+            console.raw(&String::from_utf8_lossy(&bytes));
+            Ok(exit::OK)
+        }
+        Command::Man => session.man(),
+    }
+}
+
+struct Session<'a> {
+    cli: &'a Cli,
+    environment: &'a Environment,
+    console: &'a Console,
+    catalog: &'static Catalog,
+}
+
+impl Session<'_> {
+    /// Opens the root; whatever an interrupted run has left there is settled first.
+    fn open(&self) -> Result<Root, Failure> {
+        let path = self.cli.common.root.clone().unwrap_or_else(|| PathBuf::from("/"));
+        let root = Root::open(&path)?;
+        match txn::recover(&root)? {
+            Some(Settled::RolledBack) => self.console.warn("an interrupted run was rolled back"),
+            Some(Settled::Finished) => self.console.warn("the traces of an interrupted run were removed"),
+            None => {}
+        }
+        Ok(root)
+    }
+
+    fn facts(&self, root: &Root) -> Result<Facts, Failure> {
+        let own = self.cli.common.root.as_deref().is_none_or(|path| path == Path::new("/"));
+        let hints = CallerHints {
+            root: if own { RootChoice::Own } else { RootChoice::Elsewhere },
+            packer_builder: self.environment.get("PACKER_BUILDER_TYPE").cloned(),
+        };
+        Ok(probe(root, self.catalog, &hints)?)
+    }
+
+    fn epoch(&self) -> Result<Option<i64>, Failure> {
+        let Some(text) = self.environment.get("SOURCE_DATE_EPOCH") else { return Ok(None) };
+        let seconds = text.parse().map_err(|_| {
+            Failure::new(exit::USAGE, format!("SOURCE_DATE_EPOCH is `{text}`"), "give seconds since 1970")
+        })?;
+        Ok(Some(seconds))
+    }
+
+    /// Prints and, where asked, stores the result.
+    fn finish(&self, text: &str, document: &impl serde::Serialize) -> Result<(), Failure> {
+        let document: Value = serde_json::to_value(document)
+            .map_err(|error| Failure::new(exit::INTERNAL, error, "please report this"))?;
+        if let Some(path) = &self.cli.common.report {
+            host::write(path, format!("{document:#}\n").as_bytes())?;
+        }
+        self.console.result(text, &document);
+        Ok(())
+    }
+
+    fn detect(&self) -> Result<u8, Failure> {
+        let facts = self.facts(&self.open()?)?;
+        let detail = if self.cli.common.verbose { Detail::Evidence } else { Detail::Answers };
+        self.finish(&render::facts(&facts, detail), &facts)?;
+        Ok(exit::OK)
+    }
+
+    fn plan(&self, wanted: &Wanted) -> Result<u8, Failure> {
+        let facts = self.facts(&self.open()?)?;
+        let request = self.request(wanted)?;
+        let plan = plan::plan(&request, &facts, self.catalog)?;
+        self.note(&plan);
+        self.finish(&render::plan(&plan), &plan)?;
+        Ok(exit::OK)
+    }
+
+    fn request(&self, wanted: &Wanted) -> Result<Request, Failure> {
+        let (request, warnings) = request::build(wanted, self.environment, self.catalog)?;
+        warnings.iter().for_each(|warning| self.console.warn(warning));
+        Ok(request)
+    }
+
+    fn note(&self, plan: &Plan) {
+        plan.notes.iter().for_each(|note| self.console.warn(note));
+    }
+
+    fn apply(&self, args: &ApplyArgs) -> Result<u8, Failure> {
+        let root = self.open()?;
+        let facts = self.facts(&root)?;
+        if facts.environment.place.value == Place::Live {
+            return Err(Failure::new(
+                exit::UNSUPPORTED,
+                "this is the running system, not an image",
+                "name a root tree with --root, or run inside the chroot",
+            ));
+        }
+        let mut request = match &args.plan {
+            Some(path) => self.stored_request(path, &facts)?,
+            None => self.request(&args.wanted)?,
+        };
+        // A first plan finds conflicts without the network, and whether the network is needed at all.
+        let draft = plan::plan(&request, &facts, self.catalog)?;
+        let network = Network { session: self, args };
+        request.version = network.resolve(&draft, request.version)?;
+        let plan = plan::plan(&request, &facts, self.catalog)?;
+        self.note(&plan);
+        for step in &plan.steps {
+            self.console.event("step", &format!("{step}"), json!(step));
+        }
+        let verified = network.fetch(&plan)?;
+        let outcome = apply::apply(&root, &plan, verified.as_ref(), self.epoch()?, &|_| Ok(()))?;
+        for kept in &outcome.kept {
+            self.console.warn(&format!("`{}` was kept as you changed it; the package's is `{}`", kept.path, kept.offered));
+        }
+        let text = match outcome.changed.len() {
+            0 => "nothing changed: all is as wanted\n".to_owned(),
+            count => format!("changed {count} paths in {}\n", root.host_path().display()),
+        };
+        let document = json!({ "schema": 1, "facts": facts, "plan": plan, "changed": outcome.changed, "receipt": outcome.receipt });
+        self.finish(&text, &document)?;
+        let changed = !outcome.changed.is_empty() && args.detailed_exitcode;
+        Ok(if changed { exit::CHANGED } else { exit::OK })
+    }
+
+    fn stored_request(&self, path: &Path, facts: &Facts) -> Result<Request, Failure> {
+        let plan: Plan = serde_json::from_slice(&host::read(path)?).map_err(|error| {
+            Failure::new(exit::USAGE, format!("`{}` is no plan: {error}", path.display()), "make it with `plan --report`")
+        })?;
+        if plan.facts != facts.digest() {
+            let hint = "look at the tree and make a new plan";
+            return Err(Failure::new(exit::CONFLICT, "the tree has changed since the plan was made", hint));
+        }
+        Ok(plan.request)
+    }
+
+    fn audit(&self) -> Result<u8, Failure> {
+        let root = self.open()?;
+        let report = audit::audit(&root, &self.facts(&root)?, self.catalog)?;
+        self.finish(&render::report(&report), &report)?;
+        Ok(if report.has_failures() { exit::AUDIT } else { exit::OK })
+    }
+
+    fn revert(&self) -> Result<u8, Failure> {
+        let root = self.open()?;
+        let receipt = revert::revert(&root, self.epoch()?, &|_| Ok(()))?;
+        let text = match &receipt {
+            Some(receipt) => format!("took back {} paths\n", receipt.entries.len()),
+            None => "nothing to take back: there is no receipt\n".to_owned(),
+        };
+        self.finish(&text, &receipt)?;
+        Ok(exit::OK)
+    }
+
+    fn regions(&self, args: &RegionsArgs) -> Result<u8, Failure> {
+        let mut warnings = Vec::new();
+        let regions = match &args.region {
+            Some(id) => vec![request::find_region(id, self.catalog, &mut warnings)?],
+            None => self.catalog.regions().all().to_vec(),
+        };
+        warnings.iter().for_each(|warning| self.console.warn(warning));
+        let services =
+            [Service::Ssm, Service::Ssmmessages, Service::Ec2messages, Service::S3, Service::Kms, Service::Logs];
+        let mut text = String::new();
+        let mut rows = Vec::new();
+        for region in &regions {
+            let host = |service, variant| self.catalog.regions().host(region, service, variant);
+            let fips = host(Service::Ssm, HostVariant::Fips).map_or("", |_| " fips");
+            text.push_str(&format!("{:<16} {:<12} {}{fips}\n", region.id, region.partition, region.description));
+            let hosts = |variant| -> Value {
+                services.iter().map(|one| (one.to_string(), json!(host(*one, variant)))).collect::<serde_json::Map<_, _>>().into()
+            };
+            if args.region.is_some() {
+                services.iter().filter_map(|one| host(*one, HostVariant::Standard)).for_each(|host| {
+                    text.push_str(&format!("  {host}\n"));
+                });
+            }
+            rows.push(json!({ "id": region.id, "partition": region.partition, "description": region.description,
+                "hosts": hosts(HostVariant::Standard), "fips": hosts(HostVariant::Fips), "dual-stack": hosts(HostVariant::DualStack) }));
+        }
+        self.finish(&text, &rows)?;
+        Ok(exit::OK)
+    }
+
+    fn man(&self) -> Result<u8, Failure> {
+        let mut bytes = Vec::new();
+        let mut render = |command: clap::Command| clap_mangen::Man::new(command).render(&mut bytes);
+        render(Cli::command()).map_err(|error| Failure::new(exit::INTERNAL, error, "please report this"))?;
+        self.console.raw(&String::from_utf8_lossy(&bytes));
+        Ok(exit::OK)
+    }
+}
+
+/// The network, set up only when a plan needs it.
+struct Network<'a> {
+    session: &'a Session<'a>,
+    args: &'a ApplyArgs,
+}
+
+impl Network<'_> {
+    fn resolve(&self, draft: &Plan, version: VersionSpec) -> Result<VersionSpec, Failure> {
+        let channel = match version {
+            VersionSpec::Exact(_) => return Ok(version),
+            VersionSpec::Latest => Channel::Latest,
+            VersionSpec::Stable => Channel::Stable,
+        };
+        let base = draft.steps.iter().find_map(|step| match step {
+            Step::InstallPackage { base_url, .. } => Some(base_url),
+            _ => None,
+        });
+        let Some(base) = base else { return Ok(version) };
+        let agent = self.session.catalog.agent();
+        let resolved = acquire::resolve(&self.transport()?, agent, base, channel)?;
+        self.session.console.event("resolved", &format!("{channel} is {resolved}"), json!({ "version": resolved }));
+        Ok(VersionSpec::Exact(resolved))
+    }
+
+    fn fetch(&self, plan: &Plan) -> Result<Option<Verified>, Failure> {
+        let install = plan.steps.iter().find_map(|step| match step {
+            Step::InstallPackage { version: VersionSpec::Exact(version), base_url, folder, arch } => {
+                Some((version, base_url, folder, arch))
+            }
+            _ => None,
+        });
+        let Some((version, base_url, folder, arch)) = install else { return Ok(None) };
+        let mut ring = KeyRing::embedded(self.session.catalog)?;
+        for path in &self.args.keyring {
+            for fingerprint in ring.add_certificates(&host::read(path)?)? {
+                self.session.console.warn(&format!("packages signed by {fingerprint} are accepted as well"));
+            }
+        }
+        let temp_dir = self.session.environment.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        let request = FetchRequest {
+            base_url: base_url.clone(),
+            version: *version,
+            folder: folder.clone(),
+            arch: arch.clone(),
+            cache: self.args.cache_dir.clone(),
+            temp_dir,
+        };
+        let verified =
+            acquire::fetch(&self.transport()?, &ring, self.session.catalog.agent(), &request, self.session.console)?;
+        let vouched = verified.vouched();
+        let text = format!("verified {} with key {}", verified.sha256(), vouched.fingerprint);
+        self.session.console.event("verified", &text, json!({ "sha256": verified.sha256(), "signature": vouched }));
+        Ok(Some(verified))
+    }
+
+    fn transport(&self) -> Result<Transport, Failure> {
+        let environment = self.session.environment;
+        let variable = |names: [&str; 2]| names.iter().find_map(|name| environment.get(*name).cloned());
+        let mut roots_der: Vec<Vec<u8>> = self.session.catalog.anchors().iter().map(|anchor| anchor.der()).collect();
+        let named = variable(["AWS_CA_BUNDLE", "SSL_CERT_FILE"]).map(PathBuf::from);
+        let bundle = named.and_then(|path| host::read(&path).ok()).or_else(host::ca_bundle);
+        let files = self.args.ca_file.iter().map(|path| host::read(path)).collect::<Result<Vec<_>, _>>()?;
+        for bytes in files.iter().chain(&bundle) {
+            roots_der.extend(pem_blocks(bytes).into_iter().map(|certificate| certificate.der().to_vec()));
+        }
+        let flag = self.args.download_proxy.clone();
+        let proxy = ProxySettings {
+            https: flag.clone().or_else(|| variable(["HTTPS_PROXY", "https_proxy"])),
+            http: flag.or_else(|| variable(["HTTP_PROXY", "http_proxy"])),
+            no_proxy: variable(["NO_PROXY", "no_proxy"]),
+        };
+        let timeout = Duration::from_secs(self.args.timeout);
+        Ok(Transport::new(&TransportOptions { roots_der, proxy, timeout, retries: self.args.retries })?)
+    }
+}

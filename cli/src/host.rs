@@ -1,0 +1,33 @@
+//! Files of the build machine that the user names: certificates, key rings, plans, reports.
+#![expect(clippy::disallowed_methods, reason = "the boundary to the user's own files")]
+
+use std::io::Read;
+use std::path::Path;
+
+use ssmbake_installers::error::IoError;
+
+const LIMIT: u64 = 64 * 1024 * 1024;
+
+/// The usual CA bundles of a build machine, in Go's order.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, IoError> {
+    let fail = |error| IoError::new("read", path.display(), error);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(fail)?.take(LIMIT).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
+}
+
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+    std::fs::write(path, bytes).map_err(|error| IoError::new("write", path.display(), error))
+}
+
+/// The build machine's own CA bundle, if it has one.
+pub(crate) fn ca_bundle() -> Option<Vec<u8>> {
+    BUNDLES.iter().find_map(|path| std::fs::read(path).ok())
+}

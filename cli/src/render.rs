@@ -1,0 +1,91 @@
+//! Facts, plans and reports as text for people.
+
+use std::fmt::Write;
+
+use ssmbake_installers::audit::{Report, Verdict};
+use ssmbake_installers::plan::Plan;
+use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts};
+use ssmbake_installers::service::Enablement;
+use ssmbake_installers::trust::AnchorState;
+
+/// Whether the evidence is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    Answers,
+    Evidence,
+}
+
+pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String, evidence: &[Evidence]| {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(text, "{name:<17} {value}");
+        for one in evidence.iter().filter(|_| detail == Detail::Evidence) {
+            let at = one.line.map(|line| format!(":{line}")).unwrap_or_default();
+            let _infallible = writeln!(text, "{:<17}   {}{at}: {}", "", one.path, one.says);
+        }
+    };
+    let os = &facts.os.value;
+    line("system", format!("{} (version {})", os.name, os.version), &facts.os.evidence);
+    if let Some(variant) = &os.variant {
+        line("variant", variant.clone(), &[]);
+    }
+    line("architecture", facts.arch.value.to_string(), &facts.arch.evidence);
+    line("service manager", facts.service_manager.value.to_string(), &facts.service_manager.evidence);
+    line("package manager", facts.package_manager.value.clone(), &facts.package_manager.evidence);
+    let trusted = facts.trust.value.anchors.values().filter(|state| **state == AnchorState::Trusted).count();
+    let anchors = facts.trust.value.anchors.len();
+    line("trust store", format!("{}, {trusted} of {anchors} AWS roots", facts.trust.value.store), &facts.trust.evidence);
+    line("agent", agent(facts), &[]);
+    let config = match &facts.agent.config {
+        ConfigFacts::Absent => "none".to_owned(),
+        ConfigFacts::Valid { .. } => "valid".to_owned(),
+        ConfigFacts::Invalid { why } => format!("invalid: {why}"),
+    };
+    line("configuration", config, &[]);
+    let place = serde_json::to_value(facts.environment.place.value).unwrap_or_default();
+    line("environment", place.as_str().unwrap_or("").to_owned(), &facts.environment.place.evidence);
+    text
+}
+
+fn agent(facts: &Facts) -> String {
+    let start = match &facts.agent.enablement {
+        Enablement::Missing => "no service",
+        Enablement::Enabled(_) => "enabled",
+        Enablement::Disabled => "disabled",
+        Enablement::Masked(_) => "masked",
+    };
+    match (&facts.agent.deb, &facts.agent.snap) {
+        (Some(deb), _) => format!("deb {} ({}), {start}", deb.version, deb.state),
+        (None, Some(snap)) if snap.is_seeded => format!("snap, seeded in {}", snap.path),
+        (None, Some(snap)) => format!("snap in {}", snap.path),
+        (None, None) => "none".to_owned(),
+    }
+}
+
+pub(crate) fn plan(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (number, step) in plan.steps.iter().enumerate() {
+        let _infallible = writeln!(text, "{}. {step}", number + 1);
+    }
+    if plan.steps.is_empty() {
+        text.push_str("nothing to do: all is as wanted\n");
+    }
+    text
+}
+
+pub(crate) fn report(report: &Report) -> String {
+    let mut text = String::new();
+    for check in &report.checks {
+        let word = match check.verdict {
+            Verdict::Pass => "pass",
+            Verdict::Warn => "WARN",
+            Verdict::Fail => "FAIL",
+        };
+        let _infallible = writeln!(text, "{word} {} {}: {}", check.id, check.title, check.detail);
+        if !check.fix.is_empty() {
+            let _infallible = writeln!(text, "     fix: {}", check.fix);
+        }
+    }
+    text
+}

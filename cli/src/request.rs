@@ -1,0 +1,139 @@
+//! Arguments → request: everything is parsed here, so that nothing below has to doubt it.
+
+use std::path::Path;
+
+use ssmbake_installers::config;
+use ssmbake_installers::config::proxy::Proxy;
+use ssmbake_installers::plan::{Downgrade, Endpoints, Request, Roots, Source, TargetKind, VersionSpec};
+use ssmbake_installers::trust::Anchor;
+use ssmbake_installers::trust::x509::Certificate;
+use ssmbake_manifests::{Catalog, Region, RegionMatch};
+
+use crate::Environment;
+use crate::args::{RootsArg, SourceArg, TargetArg, Wanted};
+use crate::exit::{Failure, REGION, USAGE};
+use crate::host;
+
+/// The request and what the user should hear about it.
+pub(crate) fn build(
+    wanted: &Wanted,
+    environment: &Environment,
+    catalog: &Catalog,
+) -> Result<(Request, Vec<String>), Failure> {
+    let mut warnings = Vec::new();
+    let region = region(wanted, environment, catalog, &mut warnings)?;
+    let mut settings = Vec::new();
+    for text in &wanted.endpoint {
+        settings.push(config::parse_endpoint(text)?);
+    }
+    for text in &wanted.set {
+        let (edit, warning) = config::parse_set(text, catalog)?;
+        settings.push(edit);
+        warnings.extend(warning);
+    }
+    let proxy = match &wanted.proxy {
+        Some(url) => {
+            let (proxy, warning) = Proxy::parse(url, wanted.no_proxy.as_deref().unwrap_or(""))?;
+            warnings.extend(warning);
+            Some(proxy)
+        }
+        None => None,
+    };
+    let request = Request {
+        region,
+        version: version(&wanted.agent_version)?,
+        source: source(wanted),
+        target: match wanted.target {
+            TargetArg::Ec2 => TargetKind::Ec2,
+            TargetArg::Hybrid => TargetKind::Hybrid,
+        },
+        downgrade: if wanted.allow_downgrade { Downgrade::Allow } else { Downgrade::Refuse },
+        roots: match wanted.roots {
+            RootsArg::Default => Roots::Default,
+            RootsArg::Legacy => Roots::Legacy,
+            RootsArg::None => Roots::None,
+        },
+        extra_anchors: extra_anchors(wanted)?,
+        endpoints: if wanted.fips { Endpoints::Fips } else { Endpoints::Standard },
+        settings,
+        proxy,
+    };
+    Ok((request, warnings))
+}
+
+fn source(wanted: &Wanted) -> Source {
+    match (&wanted.mirror, wanted.source) {
+        (Some(url), _) => Source::Mirror(url.clone()),
+        (None, SourceArg::Global) => Source::Global,
+        (None, SourceArg::Regional) => Source::Regional,
+    }
+}
+
+fn version(text: &str) -> Result<VersionSpec, Failure> {
+    match text {
+        "latest" => Ok(VersionSpec::Latest),
+        "stable" => Ok(VersionSpec::Stable),
+        other => other
+            .parse()
+            .map(VersionSpec::Exact)
+            .map_err(|error| Failure::new(USAGE, error, "use latest, stable, or four numbers with dots")),
+    }
+}
+
+/// The option, else AWS's own variables.
+fn region(
+    wanted: &Wanted,
+    environment: &Environment,
+    catalog: &Catalog,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Region>, Failure> {
+    let named = wanted.region.as_ref();
+    let named = named.or_else(|| environment.get("AWS_REGION")).or_else(|| environment.get("AWS_DEFAULT_REGION"));
+    let Some(id) = named.filter(|id| !id.is_empty()) else { return Ok(None) };
+    find_region(id, catalog, warnings).map(Some)
+}
+
+/// A region by its id; one that only fits a partition's pattern comes with a warning.
+pub(crate) fn find_region(id: &str, catalog: &Catalog, warnings: &mut Vec<String>) -> Result<Region, Failure> {
+    match catalog.regions().find(id) {
+        Ok(RegionMatch::Known(region)) => Ok(region),
+        Ok(RegionMatch::Assumed(region)) => {
+            warnings.push(format!("`{}` is no region that this ssmbake knows; it fits partition {}", region.id, region.partition));
+            Ok(region)
+        }
+        Err(error) => {
+            let hint = match error.nearest.is_empty() {
+                true => "`ssmbake regions` lists them".to_owned(),
+                false => format!("did you mean {}?", error.nearest.join(", ")),
+            };
+            Err(Failure::new(REGION, error, hint))
+        }
+    }
+}
+
+fn extra_anchors(wanted: &Wanted) -> Result<Vec<Anchor>, Failure> {
+    let mut anchors: Vec<Anchor> = Vec::new();
+    for path in &wanted.extra_ca {
+        let certificates = Certificate::read_ca_file(&host::read(path)?).map_err(|error| {
+            Failure::new(USAGE, format!("`{}`: {error}", path.display()), "give a CA certificate as PEM or DER")
+        })?;
+        for (number, certificate) in certificates.iter().enumerate() {
+            let suffix = if certificates.len() > 1 { format!("-{}", number + 1) } else { String::new() };
+            anchors.push(Anchor {
+                name: format!("{}{suffix}", stem(path)),
+                label: certificate.label(),
+                sha256: certificate.sha256(),
+                pem: certificate.to_pem(),
+            });
+        }
+    }
+    Ok(anchors)
+}
+
+/// A name that every trust store takes.
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain = |sign: char| if sign.is_ascii_alphanumeric() || "-_.".contains(sign) { sign } else { '_' };
+    let name: String = stem.chars().map(plain).take(100).collect();
+    if name.trim_matches(['.', '_']).is_empty() { "extra-ca".to_owned() } else { name }
+}

@@ -1,1 +1,54 @@
-//! x
+//! What the tests need: packages with the agent's layout, signatures, a loopback mirror, trees and their digests.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "test support works on the build machine and may panic"
+)]
+
+pub mod digest;
+pub mod mirror;
+pub mod package;
+pub mod tree;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The program under test, built beside the tests.
+pub fn ssmbake_bin() -> PathBuf {
+    if let Some(path) = std::env::var_os("SSMBAKE_TEST_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("own path");
+    let dir = own.parent().and_then(Path::parent).expect("target directory");
+    let beside = dir.join("ssmbake");
+    if beside.exists() { beside } else { own.parent().expect("directory").join("ssmbake") }
+}
+
+/// ssmbake with a clean environment.
+pub fn ssmbake(arguments: &[&str]) -> Command {
+    let mut command = Command::new(ssmbake_bin());
+    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", std::env::temp_dir());
+    command
+}
+
+/// Runs a command; panics with its output when it fails.
+pub fn must(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// The exit code and what was printed, stdout and stderr.
+pub fn outcome(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}

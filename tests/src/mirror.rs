@@ -1,0 +1,171 @@
+//! A loopback mirror of AWS's bucket: HTTP or HTTPS, with faults on demand.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What goes wrong with a request for a path.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The body stops in the middle, this often.
+    CutShort(usize),
+    /// This status, this often.
+    Status(u16, usize),
+    /// A redirect.
+    Redirect(String),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    faults: Mutex<BTreeMap<String, Fault>>,
+    requests: AtomicUsize,
+    ranges: AtomicUsize,
+}
+
+/// A running mirror; its thread ends with the test.
+#[derive(Debug)]
+pub struct Mirror {
+    state: Arc<State>,
+    /// Its base URL.
+    pub url: String,
+    /// The CA certificate of an HTTPS mirror, PEM.
+    pub ca_pem: Option<String>,
+}
+
+impl Mirror {
+    /// Plain HTTP: enough wherever the signature decides.
+    pub fn http() -> Self {
+        Self::start(None)
+    }
+
+    /// HTTPS with a CA of its own.
+    pub fn https() -> Self {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_pem = params.self_signed(&key).expect("ca").pem();
+        let issuer = rcgen::Issuer::new(params, key);
+        let leaf_key = rcgen::KeyPair::generate().expect("key");
+        let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("params");
+        let leaf = leaf.signed_by(&leaf_key, &issuer).expect("leaf");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], leaf_key.serialize_der().try_into().expect("key"))
+            .expect("config");
+        let mut mirror = Self::start(Some(Arc::new(config)));
+        mirror.ca_pem = Some(ca_pem);
+        mirror
+    }
+
+    fn start(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let port = listener.local_addr().expect("address").port();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => drop(serve(&state, stream)),
+                    Some(config) => {
+                        let session = rustls::ServerConnection::new(config).expect("session");
+                        drop(serve(&state, rustls::StreamOwned::new(session, stream)));
+                    }
+                });
+            }
+        });
+        Self { state, url: format!("{scheme}://localhost:{port}"), ca_pem: None }
+    }
+
+    /// Offers `bytes` under `path`, without a leading slash.
+    pub fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.state.files.lock().expect("lock").insert(path.to_owned(), bytes.into());
+    }
+
+    /// Offers a package and its signature as AWS's bucket does.
+    pub fn publish(&self, version: &str, folder: &str, deb: &Path, signature: &[u8]) {
+        let path = format!("{version}/{folder}/amazon-ssm-agent.deb");
+        self.put(&path, std::fs::read(deb).expect("package"));
+        self.put(&format!("{path}.sig"), signature);
+        self.put("latest/VERSION", format!("{version}\n"));
+    }
+
+    /// Makes requests for `path` go wrong.
+    pub fn fault(&self, path: &str, fault: Fault) {
+        self.state.faults.lock().expect("lock").insert(path.to_owned(), fault);
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Requests for the rest of a file so far.
+    pub fn ranges(&self) -> usize {
+        self.state.ranges.load(Ordering::SeqCst)
+    }
+}
+
+trait Stream: Read + Write {}
+impl Stream for TcpStream {}
+impl Stream for rustls::StreamOwned<rustls::ServerConnection, TcpStream> {}
+
+fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut from = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            break;
+        }
+        if let Some(range) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
+            from = range.trim().trim_end_matches('-').parse().unwrap_or(0);
+            state.ranges.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    state.requests.fetch_add(1, Ordering::SeqCst);
+    let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
+    let file = state.files.lock().expect("lock").get(&path).cloned();
+    let fault = take_fault(state, &path);
+    let out = reader.get_mut();
+    let head = |status: &str, extra: &str, length: usize| {
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"one\"\r\nConnection: close\r\n{extra}\r\n")
+    };
+    match (file, fault) {
+        (_, Some(Fault::Status(status, _))) => out.write_all(head(&format!("{status} no"), "", 0).as_bytes())?,
+        (_, Some(Fault::Redirect(to))) => out.write_all(head("302 Found", &format!("Location: {to}\r\n"), 0).as_bytes())?,
+        (None, _) => out.write_all(head("404 Not Found", "", 0).as_bytes())?,
+        (Some(bytes), fault) => {
+            let body = &bytes[from.min(bytes.len())..];
+            let range = format!("Content-Range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+            let (status, extra) = if from > 0 { ("206 Partial Content", range.as_str()) } else { ("200 OK", "") };
+            out.write_all(head(status, extra, body.len()).as_bytes())?;
+            let sent = if matches!(fault, Some(Fault::CutShort(_))) { &body[..body.len() / 2] } else { body };
+            out.write_all(sent)?;
+        }
+    }
+    out.flush()
+}
+
+fn take_fault(state: &State, path: &str) -> Option<Fault> {
+    let mut faults = state.faults.lock().expect("lock");
+    let fault = faults.get_mut(path)?;
+    match fault {
+        Fault::CutShort(0) | Fault::Status(_, 0) => None,
+        Fault::CutShort(left) | Fault::Status(_, left) => {
+            *left -= 1;
+            Some(fault.clone())
+        }
+        Fault::Redirect(_) => Some(fault.clone()),
+    }
+}

@@ -1,0 +1,167 @@
+//! Packages with the agent's real layout, built by dpkg-deb, and throw-away keys to sign them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::must;
+
+/// A package to build.
+#[derive(Debug, Clone)]
+pub struct AgentPackage {
+    /// `3.3.1957.0`.
+    pub version: String,
+    /// dpkg's name.
+    pub arch: String,
+    /// Bytes of each of the six binaries.
+    pub binary_size: usize,
+    /// `gzip`, `xz`, `zstd`.
+    pub compression: String,
+    /// Added to the unit, so that versions differ in a conffile.
+    pub unit_comment: String,
+    /// Further files: path and content.
+    pub extra: Vec<(String, String)>,
+    /// `Package`.
+    pub name: String,
+}
+
+impl AgentPackage {
+    /// A small one for fast tests.
+    pub fn new(version: &str) -> Self {
+        Self {
+            version: version.to_owned(),
+            arch: "amd64".to_owned(),
+            binary_size: 64 * 1024,
+            compression: "gzip".to_owned(),
+            unit_comment: String::new(),
+            extra: Vec::new(),
+            name: "amazon-ssm-agent".to_owned(),
+        }
+    }
+
+    /// Builds it in `dir`; the path of the deb.
+    pub fn build(&self, dir: &Path) -> PathBuf {
+        let tree = dir.join(format!("tree-{}-{}", self.version, self.arch));
+        let put = |path: &str, bytes: &[u8], mode: u32| {
+            let place = tree.join(path);
+            fs::create_dir_all(place.parent().expect("parent")).expect("directory");
+            fs::write(&place, bytes).expect("file");
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).expect("mode");
+        };
+        for (number, name) in BINARIES.iter().enumerate() {
+            put(&format!("usr/bin/{name}"), &binary(self.binary_size, number as u64), 0o755);
+        }
+        for name in ["amazon-ssm-agent.json.template", "seelog.xml.template", "README.md", "RELEASENOTES.md", "NOTICE.md"] {
+            put(&format!("etc/amazon/ssm/{name}"), format!("{name} {}\n", self.version).as_bytes(), 0o644);
+        }
+        put("etc/init/amazon-ssm-agent.conf", b"start on (runlevel [2345])\nexec /usr/bin/amazon-ssm-agent\n", 0o644);
+        put("lib/systemd/system/amazon-ssm-agent.service", format!("{UNIT}{}", self.unit_comment).as_bytes(), 0o644);
+        put("usr/share/doc/amazon-ssm-agent/copyright", b"Apache-2.0\n", 0o644);
+        for (path, text) in &self.extra {
+            put(path, text.as_bytes(), 0o644);
+        }
+        put("DEBIAN/control", self.control().as_bytes(), 0o644);
+        put("DEBIAN/conffiles", CONFFILES.as_bytes(), 0o644);
+        for (name, script) in [("preinst", PREINST), ("postinst", POSTINST), ("prerm", PRERM)] {
+            put(&format!("DEBIAN/{name}"), script.as_bytes(), 0o755);
+        }
+        let deb = dir.join(format!("agent-{}-{}.deb", self.version, self.arch));
+        // --nocheck: like AWS's own package this one names conffiles that it does not ship.
+        must(
+            Command::new("dpkg-deb")
+                .args(["--root-owner-group", "--nocheck", &format!("-Z{}", self.compression), "--build"])
+                .arg(&tree)
+                .arg(&deb)
+                .env("SOURCE_DATE_EPOCH", "1700000000"),
+        );
+        fs::remove_dir_all(&tree).expect("clean up");
+        deb
+    }
+
+    fn control(&self) -> String {
+        format!(
+            "Package: {}\nVersion: {}-1\nSection: admin\nPriority: optional\nArchitecture: {}\nDepends: libc6\nInstalled-Size: {}\n\
+             Maintainer: Test <test@example.invalid>\nHomepage: https://example.invalid\nDescription: stand-in for the agent\n with its layout\n",
+            self.name,
+            self.version,
+            self.arch,
+            self.binary_size * 6 / 1024
+        )
+    }
+}
+
+const BINARIES: [&str; 6] = [
+    "amazon-ssm-agent",
+    "ssm-agent-worker",
+    "ssm-cli",
+    "ssm-document-worker",
+    "ssm-session-worker",
+    "ssm-session-logger",
+];
+const CONFFILES: &str = "/etc/init/amazon-ssm-agent.conf\n/lib/systemd/system/amazon-ssm-agent.service\n\
+    /etc/amazon/ssm/amazon-ssm-agent.json\n/etc/amazon/ssm/seelog.xml\n";
+const UNIT: &str = "[Unit]\nDescription=stand-in agent\nAfter=network-online.target\n\n[Service]\nType=simple\n\
+    ExecStart=/usr/bin/amazon-ssm-agent\nKillMode=process\nRestart=always\nRestartPreventExitStatus=194\nRestartSec=90\n\n\
+    [Install]\nWantedBy=multi-user.target\n";
+const PREINST: &str = "#!/bin/sh\nset -e\nif [ -e /snap/amazon-ssm-agent ]; then echo 'snap is installed' >&2; exit 1; fi\n";
+const POSTINST: &str = "#!/bin/sh\nset -e\ncomm=$(cat /proc/1/comm 2>/dev/null || true)\nif [ \"$comm\" = systemd ] && [ -d /run/systemd/system ]; then\n\
+    systemctl enable amazon-ssm-agent\n  systemctl start amazon-ssm-agent\n  systemctl daemon-reload\nfi\n";
+const PRERM: &str = "#!/bin/sh\nset -e\nexit 0\n";
+
+/// A shell script that records its start and environment, then sleeps; the rest is padding that compresses like machine
+/// code.
+fn binary(size: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = b"#!/bin/sh\nmkdir -p /var/lib/amazon-test\nenv > /var/lib/amazon-test/started\nexec sleep infinity\nexit\n".to_vec();
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let word = state.to_le_bytes();
+        // Two random bytes and six of a pattern: about 3:1.
+        bytes.extend([word[0], word[1], 0x48, 0x8b, 0x44, 0x24, (state >> 60) as u8, 0]);
+    }
+    bytes.truncate(size.max(128));
+    bytes
+}
+
+/// A throw-away OpenPGP key in its own GnuPG home.
+#[derive(Debug)]
+pub struct Signer {
+    home: tempfile::TempDir,
+}
+
+impl Signer {
+    /// A new RSA key; `clock` fakes the time of its making, `expires` as gpg takes it (`0` never, `1d`).
+    pub fn new(algorithm: &str, clock: Option<&str>, expires: &str) -> Self {
+        let signer = Self { home: tempfile::tempdir().expect("directory") };
+        fs::set_permissions(signer.home.path(), fs::Permissions::from_mode(0o700)).expect("mode");
+        must(signer.gpg(clock).args(["--passphrase", "", "--quick-gen-key", "test <t@example.invalid>", algorithm, "sign", expires]));
+        signer
+    }
+
+    fn gpg(&self, clock: Option<&str>) -> Command {
+        let mut command = Command::new("gpg");
+        command.arg("--homedir").arg(self.home.path()).args(["--batch", "--yes", "--pinentry-mode", "loopback"]);
+        if let Some(clock) = clock {
+            command.args(["--faked-system-time", &format!("{clock}!")]);
+        }
+        command
+    }
+
+    /// The certificate, armoured.
+    pub fn certificate(&self) -> Vec<u8> {
+        must(self.gpg(None).args(["--armor", "--export"])).stdout
+    }
+
+    /// A detached binary signature.
+    pub fn sign(&self, file: &Path) -> Vec<u8> {
+        self.sign_with(file, &["--digest-algo", "SHA256"], None)
+    }
+
+    /// The same with further options and another clock.
+    pub fn sign_with(&self, file: &Path, options: &[&str], clock: Option<&str>) -> Vec<u8> {
+        must(self.gpg(clock).args(options).args(["--passphrase", "", "--output", "-", "--detach-sign"]).arg(file)).stdout
+    }
+}

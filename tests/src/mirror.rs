@@ -147,7 +147,7 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
         (None, _) => out.write_all(head("404 Not Found", "", 0).as_bytes())?,
         (Some(bytes), fault) => {
             let body = &bytes[from.min(bytes.len())..];
-            let range = format!("Content-Range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+            let range = format!("Content-Range: bytes {from}-{}/{}\r\n", bytes.len().saturating_sub(1), bytes.len());
             let (status, extra) = if from > 0 { ("206 Partial Content", range.as_str()) } else { ("200 OK", "") };
             out.write_all(head(status, extra, body.len()).as_bytes())?;
             let sent = if matches!(fault, Some(Fault::CutShort(_))) { &body[..body.len() / 2] } else { body };

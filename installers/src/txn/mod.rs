@@ -224,7 +224,7 @@ fn swap(root: &Root, change: &Change, entry: &Entry, checkpoint: &Checkpoint<'_>
     }
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     let now = meta_at(&dir, name)?;
-    if now.map(|meta| (meta.id, meta.mtime, meta.mtime_nsec)) != change.before.map(|m| (m.id, m.mtime, m.mtime_nsec)) {
+    if now.as_ref().map(fingerprint) != change.before.as_ref().map(fingerprint) {
         return Err(io::Error::other("it was changed by somebody else meanwhile"));
     }
     if let Undo::Restore { backup } = &entry.undo {
@@ -236,6 +236,11 @@ fn swap(root: &Root, change: &Change, entry: &Entry, checkpoint: &Checkpoint<'_>
         (None, _) => rustix::fs::unlinkat(&dir, name, AtFlags::empty())?,
     }
     Ok(())
+}
+
+/// What tells that somebody else was at a path. Our own removals have changed a directory's time already.
+fn fingerprint(meta: &Meta) -> ((u64, u64), Option<(i64, u32)>) {
+    (meta.id, (meta.kind != Kind::Dir).then_some((meta.mtime, meta.mtime_nsec)))
 }
 
 #[cfg(test)]

@@ -97,7 +97,12 @@ pub struct Wanted {
     #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
     pub region: Option<String>,
     /// latest, stable, or a version such as 3.3.1957.0
-    #[arg(long = "agent-version", visible_alias = "version", env = "SSMBAKE_AGENT_VERSION", default_value = "latest")]
+    #[arg(
+        long = "agent-version",
+        visible_alias = "version",
+        env = "SSMBAKE_AGENT_VERSION",
+        default_value = "latest"
+    )]
     pub agent_version: String,
     /// Which of AWS's buckets to download from
     #[arg(long, env = "SSMBAKE_SOURCE", default_value = "regional")]
@@ -118,7 +123,12 @@ pub struct Wanted {
     #[arg(long, env = "SSMBAKE_EXTRA_CA", value_name = "FILE", value_delimiter = ',')]
     pub extra_ca: Vec<PathBuf>,
     /// Use this host for a service (ssm, ssmmessages, ec2messages, s3, kms); may be repeated
-    #[arg(long, env = "SSMBAKE_ENDPOINT", value_name = "SERVICE=HOST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "SSMBAKE_ENDPOINT",
+        value_name = "SERVICE=HOST",
+        value_delimiter = ','
+    )]
     pub endpoint: Vec<String>,
     /// Use the region's FIPS hosts
     #[arg(long, env = "SSMBAKE_FIPS")]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use serde_json::{Value, json};
-use ssmbake_installers::acquire::{self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified};
+use ssmbake_installers::acquire::{
+    self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified,
+};
 use ssmbake_installers::plan::{Plan, Request, Step, VersionSpec};
 use ssmbake_installers::probe::{CallerHints, Facts, Place, RootChoice, probe};
 use ssmbake_installers::root::Root;
@@ -23,7 +25,12 @@ use crate::{host, request};
 
 /// Runs one verb; the exit code.
 pub(crate) fn run(cli: &Cli, environment: &Environment, console: &Console) -> Result<u8, Failure> {
-    let session = Session { cli, environment, console, catalog: catalog() };
+    let session = Session {
+        cli,
+        environment,
+        console,
+        catalog: catalog(),
+    };
     match &cli.command {
         Command::Detect => session.detect(),
         Command::Plan(wanted) => session.plan(wanted),
@@ -62,18 +69,33 @@ impl Session<'_> {
     }
 
     fn facts(&self, root: &Root) -> Result<Facts, Failure> {
-        let own = self.cli.common.root.as_deref().is_none_or(|path| path == Path::new("/"));
+        let own = self
+            .cli
+            .common
+            .root
+            .as_deref()
+            .is_none_or(|path| path == Path::new("/"));
         let hints = CallerHints {
-            root: if own { RootChoice::Own } else { RootChoice::Elsewhere },
+            root: if own {
+                RootChoice::Own
+            } else {
+                RootChoice::Elsewhere
+            },
             packer_builder: self.environment.get("PACKER_BUILDER_TYPE").cloned(),
         };
         Ok(probe(root, self.catalog, &hints)?)
     }
 
     fn epoch(&self) -> Result<Option<i64>, Failure> {
-        let Some(text) = self.environment.get("SOURCE_DATE_EPOCH") else { return Ok(None) };
+        let Some(text) = self.environment.get("SOURCE_DATE_EPOCH") else {
+            return Ok(None);
+        };
         let seconds = text.parse().map_err(|_| {
-            Failure::new(exit::USAGE, format!("SOURCE_DATE_EPOCH is `{text}`"), "give seconds since 1970")
+            Failure::new(
+                exit::USAGE,
+                format!("SOURCE_DATE_EPOCH is `{text}`"),
+                "give seconds since 1970",
+            )
         })?;
         Ok(Some(seconds))
     }
@@ -91,7 +113,11 @@ impl Session<'_> {
 
     fn detect(&self) -> Result<u8, Failure> {
         let facts = self.facts(&self.open()?)?;
-        let detail = if self.cli.common.verbose { Detail::Evidence } else { Detail::Answers };
+        let detail = if self.cli.common.verbose {
+            Detail::Evidence
+        } else {
+            Detail::Answers
+        };
         self.finish(&render::facts(&facts, detail), &facts)?;
         Ok(exit::OK)
     }
@@ -141,7 +167,10 @@ impl Session<'_> {
         let verified = network.fetch(&plan)?;
         let outcome = apply::apply(&root, &plan, verified.as_ref(), self.epoch()?, &|_| Ok(()))?;
         for kept in &outcome.kept {
-            self.console.warn(&format!("`{}` was kept as you changed it; the package's is `{}`", kept.path, kept.offered));
+            self.console.warn(&format!(
+                "`{}` was kept as you changed it; the package's is `{}`",
+                kept.path, kept.offered
+            ));
         }
         let text = match outcome.changed.len() {
             0 => "nothing changed: all is as wanted\n".to_owned(),
@@ -155,11 +184,19 @@ impl Session<'_> {
 
     fn stored_request(&self, path: &Path, facts: &Facts) -> Result<Request, Failure> {
         let plan: Plan = serde_json::from_slice(&host::read(path)?).map_err(|error| {
-            Failure::new(exit::USAGE, format!("`{}` is no plan: {error}", path.display()), "make it with `plan --report`")
+            Failure::new(
+                exit::USAGE,
+                format!("`{}` is no plan: {error}", path.display()),
+                "make it with `plan --report`",
+            )
         })?;
         if plan.facts != facts.digest() {
             let hint = "look at the tree and make a new plan";
-            return Err(Failure::new(exit::CONFLICT, "the tree has changed since the plan was made", hint));
+            return Err(Failure::new(
+                exit::CONFLICT,
+                "the tree has changed since the plan was made",
+                hint,
+            ));
         }
         Ok(plan.request)
     }
@@ -168,7 +205,11 @@ impl Session<'_> {
         let root = self.open()?;
         let report = audit::audit(&root, &self.facts(&root)?, self.catalog)?;
         self.finish(&render::report(&report), &report)?;
-        Ok(if report.has_failures() { exit::AUDIT } else { exit::OK })
+        Ok(if report.has_failures() {
+            exit::AUDIT
+        } else {
+            exit::OK
+        })
     }
 
     fn revert(&self) -> Result<u8, Failure> {
@@ -189,21 +230,37 @@ impl Session<'_> {
             None => self.catalog.regions().all().to_vec(),
         };
         warnings.iter().for_each(|warning| self.console.warn(warning));
-        let services =
-            [Service::Ssm, Service::Ssmmessages, Service::Ec2messages, Service::S3, Service::Kms, Service::Logs];
+        let services = [
+            Service::Ssm,
+            Service::Ssmmessages,
+            Service::Ec2messages,
+            Service::S3,
+            Service::Kms,
+            Service::Logs,
+        ];
         let mut text = String::new();
         let mut rows = Vec::new();
         for region in &regions {
             let host = |service, variant| self.catalog.regions().host(region, service, variant);
             let fips = host(Service::Ssm, HostVariant::Fips).map_or("", |_| " fips");
-            text.push_str(&format!("{:<16} {:<12} {}{fips}\n", region.id, region.partition, region.description));
+            text.push_str(&format!(
+                "{:<16} {:<12} {}{fips}\n",
+                region.id, region.partition, region.description
+            ));
             let hosts = |variant| -> Value {
-                services.iter().map(|one| (one.to_string(), json!(host(*one, variant)))).collect::<serde_json::Map<_, _>>().into()
+                services
+                    .iter()
+                    .map(|one| (one.to_string(), json!(host(*one, variant))))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()
             };
             if args.region.is_some() {
-                services.iter().filter_map(|one| host(*one, HostVariant::Standard)).for_each(|host| {
-                    text.push_str(&format!("  {host}\n"));
-                });
+                services
+                    .iter()
+                    .filter_map(|one| host(*one, HostVariant::Standard))
+                    .for_each(|host| {
+                        text.push_str(&format!("  {host}\n"));
+                    });
             }
             rows.push(json!({ "id": region.id, "partition": region.partition, "description": region.description,
                 "hosts": hosts(HostVariant::Standard), "fips": hosts(HostVariant::Fips), "dual-stack": hosts(HostVariant::DualStack) }));
@@ -241,25 +298,40 @@ impl Network<'_> {
         let Some(base) = base else { return Ok(version) };
         let agent = self.session.catalog.agent();
         let resolved = acquire::resolve(&self.transport()?, agent, base, channel)?;
-        self.session.console.event("resolved", &format!("{channel} is {resolved}"), json!({ "version": resolved }));
+        self.session.console.event(
+            "resolved",
+            &format!("{channel} is {resolved}"),
+            json!({ "version": resolved }),
+        );
         Ok(VersionSpec::Exact(resolved))
     }
 
     fn fetch(&self, plan: &Plan) -> Result<Option<Verified>, Failure> {
         let install = plan.steps.iter().find_map(|step| match step {
-            Step::InstallPackage { version: VersionSpec::Exact(version), base_url, folder, arch } => {
-                Some((version, base_url, folder, arch))
-            }
+            Step::InstallPackage {
+                version: VersionSpec::Exact(version),
+                base_url,
+                folder,
+                arch,
+            } => Some((version, base_url, folder, arch)),
             _ => None,
         });
-        let Some((version, base_url, folder, arch)) = install else { return Ok(None) };
+        let Some((version, base_url, folder, arch)) = install else {
+            return Ok(None);
+        };
         let mut ring = KeyRing::embedded(self.session.catalog)?;
         for path in &self.args.keyring {
             for fingerprint in ring.add_certificates(&host::read(path)?)? {
-                self.session.console.warn(&format!("packages signed by {fingerprint} are accepted as well"));
+                self.session
+                    .console
+                    .warn(&format!("packages signed by {fingerprint} are accepted as well"));
             }
         }
-        let temp_dir = self.session.environment.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        let temp_dir = self
+            .session
+            .environment
+            .get("TMPDIR")
+            .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let request = FetchRequest {
             base_url: base_url.clone(),
             version: *version,
@@ -268,23 +340,49 @@ impl Network<'_> {
             cache: self.args.cache_dir.clone(),
             temp_dir,
         };
-        let verified =
-            acquire::fetch(&self.transport()?, &ring, self.session.catalog.agent(), &request, self.session.console)?;
+        let verified = acquire::fetch(
+            &self.transport()?,
+            &ring,
+            self.session.catalog.agent(),
+            &request,
+            self.session.console,
+        )?;
         let vouched = verified.vouched();
         let text = format!("verified {} with key {}", verified.sha256(), vouched.fingerprint);
-        self.session.console.event("verified", &text, json!({ "sha256": verified.sha256(), "signature": vouched }));
+        self.session.console.event(
+            "verified",
+            &text,
+            json!({ "sha256": verified.sha256(), "signature": vouched }),
+        );
         Ok(Some(verified))
     }
 
     fn transport(&self) -> Result<Transport, Failure> {
         let environment = self.session.environment;
         let variable = |names: [&str; 2]| names.iter().find_map(|name| environment.get(*name).cloned());
-        let mut roots_der: Vec<Vec<u8>> = self.session.catalog.anchors().iter().map(|anchor| anchor.der()).collect();
+        let mut roots_der: Vec<Vec<u8>> = self
+            .session
+            .catalog
+            .anchors()
+            .iter()
+            .map(|anchor| anchor.der())
+            .collect();
         let named = variable(["AWS_CA_BUNDLE", "SSL_CERT_FILE"]).map(PathBuf::from);
-        let bundle = named.and_then(|path| host::read(&path).ok()).or_else(host::ca_bundle);
-        let files = self.args.ca_file.iter().map(|path| host::read(path)).collect::<Result<Vec<_>, _>>()?;
+        let bundle = named
+            .and_then(|path| host::read(&path).ok())
+            .or_else(host::ca_bundle);
+        let files = self
+            .args
+            .ca_file
+            .iter()
+            .map(|path| host::read(path))
+            .collect::<Result<Vec<_>, _>>()?;
         for bytes in files.iter().chain(&bundle) {
-            roots_der.extend(pem_blocks(bytes).into_iter().map(|certificate| certificate.der().to_vec()));
+            roots_der.extend(
+                pem_blocks(bytes)
+                    .into_iter()
+                    .map(|certificate| certificate.der().to_vec()),
+            );
         }
         let flag = self.args.download_proxy.clone();
         let proxy = ProxySettings {
@@ -293,6 +391,11 @@ impl Network<'_> {
             no_proxy: variable(["NO_PROXY", "no_proxy"]),
         };
         let timeout = Duration::from_secs(self.args.timeout);
-        Ok(Transport::new(&TransportOptions { roots_der, proxy, timeout, retries: self.args.retries })?)
+        Ok(Transport::new(&TransportOptions {
+            roots_der,
+            proxy,
+            timeout,
+            retries: self.args.retries,
+        })?)
     }
 }

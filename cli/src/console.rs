@@ -20,7 +20,11 @@ pub(crate) struct Console {
 
 impl Console {
     pub(crate) fn new(output: Output, is_quiet: bool) -> Self {
-        Self { output, is_quiet, bar: Mutex::new(None) }
+        Self {
+            output,
+            is_quiet,
+            bar: Mutex::new(None),
+        }
     }
 
     /// A line for people, and the same as an event for programs.
@@ -38,7 +42,10 @@ impl Console {
             Output::Human if !self.is_quiet => print!("{text}"),
             Output::Human => {}
             Output::Json => println!("{document:#}"),
-            Output::Jsonl => println!("{}", json!({ "schema": 1, "event": "result", "details": document })),
+            Output::Jsonl => println!(
+                "{}",
+                json!({ "schema": 1, "event": "result", "details": document })
+            ),
         }
     }
 
@@ -68,7 +75,9 @@ pub(crate) fn usage(error: &clap::Error) -> u8 {
 
 impl Progress for Console {
     fn started(&self, what: &str, total: Option<u64>) {
-        let size = total.map(|total| format!(" ({:.1} MB)", total as f64 / 1e6)).unwrap_or_default();
+        let size = total
+            .map(|total| format!(" ({:.1} MB)", total as f64 / 1e6))
+            .unwrap_or_default();
         if self.output == Output::Human && !self.is_quiet && std::io::stdout().is_terminal() {
             let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
             let bar = ProgressBar::new(total.unwrap_or(0)).with_message(what.to_owned());
@@ -78,7 +87,11 @@ impl Progress for Console {
             }
             return;
         }
-        self.event("download", &format!("downloading {what}{size}"), json!({ "file": what, "bytes": total }));
+        self.event(
+            "download",
+            &format!("downloading {what}{size}"),
+            json!({ "file": what, "bytes": total }),
+        );
     }
 
     fn advanced(&self, total: u64) {

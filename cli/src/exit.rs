@@ -38,7 +38,18 @@ pub const CHANGED: u8 = 20;
 
 /// Every code, for the test that keeps them apart.
 pub const ALL: [u8; 13] = [
-    OK, INTERNAL, USAGE, UNSUPPORTED, REGION, VERIFICATION, NETWORK, TARGET, CONFLICT, AUDIT, ROLLED_BACK, INCOMPLETE,
+    OK,
+    INTERNAL,
+    USAGE,
+    UNSUPPORTED,
+    REGION,
+    VERIFICATION,
+    NETWORK,
+    TARGET,
+    CONFLICT,
+    AUDIT,
+    ROLLED_BACK,
+    INCOMPLETE,
     CHANGED,
 ];
 
@@ -56,7 +67,11 @@ pub struct Failure {
 impl Failure {
     /// A failure.
     pub fn new(code: u8, message: impl std::fmt::Display, hint: impl Into<String>) -> Self {
-        Self { code, message: message.to_string(), hint: hint.into() }
+        Self {
+            code,
+            message: message.to_string(),
+            hint: hint.into(),
+        }
     }
 }
 
@@ -78,9 +93,14 @@ impl From<ProbeError> for Failure {
     fn from(error: ProbeError) -> Self {
         match error {
             ProbeError::Io(error) => error.into(),
-            ProbeError::Damaged { .. } => Self::new(TARGET, error, "repair it; dpkg keeps a copy in status-old"),
+            ProbeError::Damaged { .. } => {
+                Self::new(TARGET, error, "repair it; dpkg keeps a copy in status-old")
+            }
             ProbeError::Unsupported { ref evidence, .. } => {
-                let seen = evidence.first().map(|e| format!("seen in {}: {}", e.path, e.says)).unwrap_or_default();
+                let seen = evidence
+                    .first()
+                    .map(|e| format!("seen in {}: {}", e.path, e.says))
+                    .unwrap_or_default();
                 Self::new(UNSUPPORTED, &error, seen)
             }
             other => Self::new(UNSUPPORTED, other, "is --root the top of a complete system tree?"),
@@ -108,7 +128,11 @@ impl From<SettingError> for Failure {
 
 impl From<KeyRingError> for Failure {
     fn from(error: KeyRingError) -> Self {
-        Self::new(USAGE, error, "give an OpenPGP certificate as `gpg --export` writes it")
+        Self::new(
+            USAGE,
+            error,
+            "give an OpenPGP certificate as `gpg --export` writes it",
+        )
     }
 }
 
@@ -117,11 +141,15 @@ impl From<NetworkError> for Failure {
         let hint = match &error {
             NetworkError::Url(_) => return Self::new(USAGE, error, "give an https URL"),
             NetworkError::Write(_) => return Self::new(TARGET, error, "make room in TMPDIR"),
-            NetworkError::NotFound { .. } => "check version and region; releases reach regions at different times",
+            NetworkError::NotFound { .. } => {
+                "check version and region; releases reach regions at different times"
+            }
             NetworkError::Connection { why, .. } if why.contains("certificate") => {
                 "name the server's CA with --ca-file"
             }
-            NetworkError::Connection { .. } | NetworkError::Timeout { .. } => "check network, proxy and --mirror",
+            NetworkError::Connection { .. } | NetworkError::Timeout { .. } => {
+                "check network, proxy and --mirror"
+            }
             _ => "",
         };
         Self::new(NETWORK, error, hint)
@@ -132,9 +160,11 @@ impl From<PackageError> for Failure {
     fn from(error: PackageError) -> Self {
         match error {
             PackageError::Io(error) => error.into(),
-            PackageError::WrongPackage { .. } => {
-                Self::new(VERIFICATION, error, "the server offers another package under this name; do not use it")
-            }
+            PackageError::WrongPackage { .. } => Self::new(
+                VERIFICATION,
+                error,
+                "the server offers another package under this name; do not use it",
+            ),
             other => Self::new(VERIFICATION, other, "download it again, or use another mirror"),
         }
     }
@@ -147,9 +177,11 @@ impl From<AcquireError> for Failure {
             AcquireError::Package(error) => error.into(),
             AcquireError::Io(error) => error.into(),
             AcquireError::NoVersion { .. } => Self::new(NETWORK, error, "check --mirror"),
-            AcquireError::Verify { .. } => {
-                Self::new(VERIFICATION, error, "a key of your own mirror is named with --keyring; else do not use the file")
-            }
+            AcquireError::Verify { .. } => Self::new(
+                VERIFICATION,
+                error,
+                "a key of your own mirror is named with --keyring; else do not use the file",
+            ),
         }
     }
 }
@@ -169,10 +201,16 @@ impl From<TxnError> for Failure {
     fn from(error: TxnError) -> Self {
         match error {
             TxnError::Unchanged(error) => error.into(),
-            TxnError::RolledBack(_) => Self::new(ROLLED_BACK, error, "the tree is as before; mend the cause and run again"),
-            TxnError::Incomplete { .. } => {
-                Self::new(INCOMPLETE, error, "mend the cause and run any ssmbake verb again: it goes on with the roll-back")
-            }
+            TxnError::RolledBack(_) => Self::new(
+                ROLLED_BACK,
+                error,
+                "the tree is as before; mend the cause and run again",
+            ),
+            TxnError::Incomplete { .. } => Self::new(
+                INCOMPLETE,
+                error,
+                "mend the cause and run any ssmbake verb again: it goes on with the roll-back",
+            ),
             TxnError::Journal(error) => error.into(),
         }
     }

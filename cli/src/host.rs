@@ -19,7 +19,11 @@ const BUNDLES: [&str; 4] = [
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, IoError> {
     let fail = |error| IoError::new("read", path.display(), error);
     let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(fail)?.take(LIMIT).read_to_end(&mut bytes).map_err(fail)?;
+    std::fs::File::open(path)
+        .map_err(fail)?
+        .take(LIMIT)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
     Ok(bytes)
 }
 

@@ -1,5 +1,8 @@
 //! The program: hands arguments, environment and clock to the library.
-#![expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 
 use std::process::ExitCode;
 

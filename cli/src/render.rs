@@ -26,16 +26,38 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         }
     };
     let os = &facts.os.value;
-    line("system", format!("{} (version {})", os.name, os.version), &facts.os.evidence);
+    line(
+        "system",
+        format!("{} (version {})", os.name, os.version),
+        &facts.os.evidence,
+    );
     if let Some(variant) = &os.variant {
         line("variant", variant.clone(), &[]);
     }
     line("architecture", facts.arch.value.to_string(), &facts.arch.evidence);
-    line("service manager", facts.service_manager.value.to_string(), &facts.service_manager.evidence);
-    line("package manager", facts.package_manager.value.clone(), &facts.package_manager.evidence);
-    let trusted = facts.trust.value.anchors.values().filter(|state| **state == AnchorState::Trusted).count();
+    line(
+        "service manager",
+        facts.service_manager.value.to_string(),
+        &facts.service_manager.evidence,
+    );
+    line(
+        "package manager",
+        facts.package_manager.value.clone(),
+        &facts.package_manager.evidence,
+    );
+    let trusted = facts
+        .trust
+        .value
+        .anchors
+        .values()
+        .filter(|state| **state == AnchorState::Trusted)
+        .count();
     let anchors = facts.trust.value.anchors.len();
-    line("trust store", format!("{}, {trusted} of {anchors} AWS roots", facts.trust.value.store), &facts.trust.evidence);
+    line(
+        "trust store",
+        format!("{}, {trusted} of {anchors} AWS roots", facts.trust.value.store),
+        &facts.trust.evidence,
+    );
     line("agent", agent(facts), &[]);
     let config = match &facts.agent.config {
         ConfigFacts::Absent => "none".to_owned(),
@@ -44,7 +66,11 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
     };
     line("configuration", config, &[]);
     let place = serde_json::to_value(facts.environment.place.value).unwrap_or_default();
-    line("environment", place.as_str().unwrap_or("").to_owned(), &facts.environment.place.evidence);
+    line(
+        "environment",
+        place.as_str().unwrap_or("").to_owned(),
+        &facts.environment.place.evidence,
+    );
     text
 }
 

@@ -47,14 +47,22 @@ pub(crate) fn build(
             TargetArg::Ec2 => TargetKind::Ec2,
             TargetArg::Hybrid => TargetKind::Hybrid,
         },
-        downgrade: if wanted.allow_downgrade { Downgrade::Allow } else { Downgrade::Refuse },
+        downgrade: if wanted.allow_downgrade {
+            Downgrade::Allow
+        } else {
+            Downgrade::Refuse
+        },
         roots: match wanted.roots {
             RootsArg::Default => Roots::Default,
             RootsArg::Legacy => Roots::Legacy,
             RootsArg::None => Roots::None,
         },
         extra_anchors: extra_anchors(wanted)?,
-        endpoints: if wanted.fips { Endpoints::Fips } else { Endpoints::Standard },
+        endpoints: if wanted.fips {
+            Endpoints::Fips
+        } else {
+            Endpoints::Standard
+        },
         settings,
         proxy,
     };
@@ -88,17 +96,28 @@ fn region(
     warnings: &mut Vec<String>,
 ) -> Result<Option<Region>, Failure> {
     let named = wanted.region.as_ref();
-    let named = named.or_else(|| environment.get("AWS_REGION")).or_else(|| environment.get("AWS_DEFAULT_REGION"));
-    let Some(id) = named.filter(|id| !id.is_empty()) else { return Ok(None) };
+    let named = named
+        .or_else(|| environment.get("AWS_REGION"))
+        .or_else(|| environment.get("AWS_DEFAULT_REGION"));
+    let Some(id) = named.filter(|id| !id.is_empty()) else {
+        return Ok(None);
+    };
     find_region(id, catalog, warnings).map(Some)
 }
 
 /// A region by its id; one that only fits a partition's pattern comes with a warning.
-pub(crate) fn find_region(id: &str, catalog: &Catalog, warnings: &mut Vec<String>) -> Result<Region, Failure> {
+pub(crate) fn find_region(
+    id: &str,
+    catalog: &Catalog,
+    warnings: &mut Vec<String>,
+) -> Result<Region, Failure> {
     match catalog.regions().find(id) {
         Ok(RegionMatch::Known(region)) => Ok(region),
         Ok(RegionMatch::Assumed(region)) => {
-            warnings.push(format!("`{}` is no region that this ssmbake knows; it fits partition {}", region.id, region.partition));
+            warnings.push(format!(
+                "`{}` is no region that this ssmbake knows; it fits partition {}",
+                region.id, region.partition
+            ));
             Ok(region)
         }
         Err(error) => {
@@ -115,10 +134,18 @@ fn extra_anchors(wanted: &Wanted) -> Result<Vec<Anchor>, Failure> {
     let mut anchors: Vec<Anchor> = Vec::new();
     for path in &wanted.extra_ca {
         let certificates = Certificate::read_ca_file(&host::read(path)?).map_err(|error| {
-            Failure::new(USAGE, format!("`{}`: {error}", path.display()), "give a CA certificate as PEM or DER")
+            Failure::new(
+                USAGE,
+                format!("`{}`: {error}", path.display()),
+                "give a CA certificate as PEM or DER",
+            )
         })?;
         for (number, certificate) in certificates.iter().enumerate() {
-            let suffix = if certificates.len() > 1 { format!("-{}", number + 1) } else { String::new() };
+            let suffix = if certificates.len() > 1 {
+                format!("-{}", number + 1)
+            } else {
+                String::new()
+            };
             anchors.push(Anchor {
                 name: format!("{}{suffix}", stem(path)),
                 label: certificate.label(),
@@ -132,8 +159,21 @@ fn extra_anchors(wanted: &Wanted) -> Result<Vec<Anchor>, Failure> {
 
 /// A name that every trust store takes.
 fn stem(path: &Path) -> String {
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let plain = |sign: char| if sign.is_ascii_alphanumeric() || "-_.".contains(sign) { sign } else { '_' };
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let plain = |sign: char| {
+        if sign.is_ascii_alphanumeric() || "-_.".contains(sign) {
+            sign
+        } else {
+            '_'
+        }
+    };
     let name: String = stem.chars().map(plain).take(100).collect();
-    if name.trim_matches(['.', '_']).is_empty() { "extra-ca".to_owned() } else { name }
+    if name.trim_matches(['.', '_']).is_empty() {
+        "extra-ca".to_owned()
+    } else {
+        name
+    }
 }

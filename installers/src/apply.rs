@@ -51,7 +51,10 @@ impl From<InstallError> for ApplyError {
 }
 
 fn conflict(what: impl Into<String>, hint: impl Into<String>) -> ApplyError {
-    ApplyError::Conflict { what: what.into(), hint: hint.into() }
+    ApplyError::Conflict {
+        what: what.into(),
+        hint: hint.into(),
+    }
 }
 
 /// What came of it.
@@ -75,25 +78,51 @@ pub fn apply(
 ) -> Result<Outcome, ApplyError> {
     let mut set = ChangeSet::default();
     let mut kept = Vec::new();
-    let _locks = if plan.steps.is_empty() { Vec::new() } else { lock_dpkg(root)? };
+    let _locks = if plan.steps.is_empty() {
+        Vec::new()
+    } else {
+        lock_dpkg(root)?
+    };
     for step in &plan.steps {
         kept.extend(expand(root, step, verified, &mut set)?);
     }
     let mut prepared = txn::prepare(root, set)?;
     if prepared.is_empty() {
-        return Ok(Outcome { changed: Vec::new(), kept, receipt: receipt::read(root)? });
+        return Ok(Outcome {
+            changed: Vec::new(),
+            kept,
+            receipt: receipt::read(root)?,
+        });
     }
-    let changed = prepared.changes().iter().map(|change| change.path.clone()).collect();
+    let changed = prepared
+        .changes()
+        .iter()
+        .map(|change| change.path.clone())
+        .collect();
     let mut record = ChangeSet::default();
-    let receipt = receipt::record(root, prepared.changes(), verified.map(package_receipt), &mut record)?;
+    let receipt = receipt::record(
+        root,
+        prepared.changes(),
+        verified.map(package_receipt),
+        &mut record,
+    )?;
     prepared.join(txn::prepare(root, record)?);
     txn::commit(root, &prepared, epoch, checkpoint)?;
-    Ok(Outcome { changed, kept, receipt: Some(receipt) })
+    Ok(Outcome {
+        changed,
+        kept,
+        receipt: Some(receipt),
+    })
 }
 
 fn package_receipt(verified: &Verified) -> PackageReceipt {
     PackageReceipt {
-        version: verified.package().control.get("Version").unwrap_or_default().to_owned(),
+        version: verified
+            .package()
+            .control
+            .get("Version")
+            .unwrap_or_default()
+            .to_owned(),
         url: verified.url().to_owned(),
         sha256: verified.sha256(),
         signature: verified.vouched().clone(),
@@ -102,17 +131,25 @@ fn package_receipt(verified: &Verified) -> PackageReceipt {
 
 /// dpkg's own locks, so that nobody works on the database meanwhile; and no half-done work of his may be there.
 pub(crate) fn lock_dpkg(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
-    let updates = root.read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?.unwrap_or_default();
+    let updates = root
+        .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
+        .unwrap_or_default();
     if let Some(entry) = updates.first() {
         return Err(conflict(
-            format!("dpkg was interrupted: `/var/lib/dpkg/updates/{}` is left", entry.name),
+            format!(
+                "dpkg was interrupted: `/var/lib/dpkg/updates/{}` is left",
+                entry.name
+            ),
             "finish its work with `dpkg --configure --pending` in the tree",
         ));
     }
     let mut locks = Vec::new();
     for path in ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"] {
         let path = RootPath::fixed(path);
-        if root.meta(&path, Last::Keep)?.is_none_or(|meta| meta.kind != crate::root::Kind::File) {
+        if root
+            .meta(&path, Last::Keep)?
+            .is_none_or(|meta| meta.kind != crate::root::Kind::File)
+        {
             continue;
         }
         let place = root.canonical(&path, Last::Keep)?;
@@ -122,7 +159,10 @@ pub(crate) fn lock_dpkg(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
         let fd = rustix::fs::openat(&dir, place.name(), flags, Mode::empty())
             .map_err(|error| IoError::new("open", &place, error))?;
         if rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(conflict(format!("`{path}` is held by a running package manager"), "wait for it to end"));
+            return Err(conflict(
+                format!("`{path}` is held by a running package manager"),
+                "wait for it to end",
+            ));
         }
         locks.push(fd);
     }
@@ -137,28 +177,47 @@ fn expand(
 ) -> Result<Vec<Kept>, ApplyError> {
     match step {
         Step::InstallPackage { .. } => {
-            let verified = verified.ok_or_else(|| conflict("the plan installs a package and none was fetched", "run `apply`"))?;
+            let verified = verified
+                .ok_or_else(|| conflict("the plan installs a package and none was fetched", "run `apply`"))?;
             return Ok(install(root, verified.package(), set)?);
         }
-        Step::EnableService { manager: ServiceManager::Systemd, unit_dir } => {
+        Step::EnableService {
+            manager: ServiceManager::Systemd,
+            unit_dir,
+        } => {
             // The plan has looked for masks; somebody may have masked it since.
             if let Enablement::Masked(path) = systemd::state(root, systemd::UNIT)? {
-                return Err(conflict(format!("the service is masked by `{path}`"), "remove the mask first"));
+                return Err(conflict(
+                    format!("the service is masked by `{path}`"),
+                    "remove the mask first",
+                ));
             }
             systemd::enable(root, systemd::UNIT, unit_dir.as_deref(), set)?;
         }
         Step::EnableService { .. } => {
             // A job with `start on` starts; the package brings it.
-            if set.read(root, &RootPath::fixed(upstart::JOB), CONFIG_LIMIT)?.is_none() {
-                return Err(conflict(format!("`{}` is missing", upstart::JOB), "this package does not support upstart"));
+            if set
+                .read(root, &RootPath::fixed(upstart::JOB), CONFIG_LIMIT)?
+                .is_none()
+            {
+                return Err(conflict(
+                    format!("`{}` is missing", upstart::JOB),
+                    "this package does not support upstart",
+                ));
             }
         }
         Step::TrustAnchors { anchors } => debian::install(root, anchors, set)?,
         Step::WriteConfig { edits } => {
             let path = RootPath::fixed(config::PATH);
             let old = root.read(&path, CONFIG_LIMIT)?;
-            let unreadable = |error: config::json::JsonError| conflict(format!("`{path}`: {error}"), "repair or remove it");
-            let text = old.as_deref().map(config::json::check).transpose().map_err(unreadable)?;
+            let unreadable = |error: config::json::JsonError| {
+                conflict(format!("`{path}`: {error}"), "repair or remove it")
+            };
+            let text = old
+                .as_deref()
+                .map(config::json::check)
+                .transpose()
+                .map_err(unreadable)?;
             if let Some(new) = config::merge(text, edits).map_err(unreadable)? {
                 set.edit(root, &path, new.into_bytes(), 0o600)?;
             }

@@ -77,17 +77,45 @@ fn fail(detail: impl Into<String>, fix: impl Into<String>) -> Finding {
 /// Runs all checks.
 pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, IoError> {
     let named = [
-        ("SSMB001", "operating system and architecture are supported", system(facts)),
+        (
+            "SSMB001",
+            "operating system and architecture are supported",
+            system(facts),
+        ),
         ("SSMB002", "the agent is installed", installed(facts)),
         ("SSMB003", "the agent is installed once", channels(facts)),
         ("SSMB004", "all files of the package are there", complete(facts)),
-        ("SSMB005", "the agent has no known vulnerability", version(facts, catalog)),
+        (
+            "SSMB005",
+            "the agent has no known vulnerability",
+            version(facts, catalog),
+        ),
         ("SSMB006", "the agent starts at boot", enabled(facts)),
-        ("SSMB007", "the agent can read its configuration", config_readable(facts)),
-        ("SSMB008", "configuration values are in range", config_values(facts, catalog)),
-        ("SSMB009", "the TLS roots of AWS are trusted", roots(facts, catalog)),
-        ("SSMB010", "no identity of another machine is left", identity(root)?),
-        ("SSMB011", "proxy settings are where systemd reads them", override_files(root)?),
+        (
+            "SSMB007",
+            "the agent can read its configuration",
+            config_readable(facts),
+        ),
+        (
+            "SSMB008",
+            "configuration values are in range",
+            config_values(facts, catalog),
+        ),
+        (
+            "SSMB009",
+            "the TLS roots of AWS are trusted",
+            roots(facts, catalog),
+        ),
+        (
+            "SSMB010",
+            "no identity of another machine is left",
+            identity(root)?,
+        ),
+        (
+            "SSMB011",
+            "proxy settings are where systemd reads them",
+            override_files(root)?,
+        ),
         ("SSMB012", "dpkg's database is at rest", dpkg_at_rest(root)?),
         ("SSMB013", "files are as ssmbake left them", receipt_holds(root)?),
     ];
@@ -98,7 +126,10 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
         detail,
         fix,
     };
-    Ok(Report { schema: SCHEMA, checks: named.into_iter().map(check).collect() })
+    Ok(Report {
+        schema: SCHEMA,
+        checks: named.into_iter().map(check).collect(),
+    })
 }
 
 fn system(facts: &Facts) -> Finding {
@@ -117,27 +148,39 @@ fn installed(facts: &Facts) -> Finding {
 fn channels(facts: &Facts) -> Finding {
     let deb = facts.agent.deb.as_ref().filter(|deb| deb.state == "installed");
     match (deb, &facts.agent.snap) {
-        (Some(deb), Some(snap)) => fail(format!("deb {} and snap `{}`", deb.version, snap.path), "remove one of them"),
+        (Some(deb), Some(snap)) => fail(
+            format!("deb {} and snap `{}`", deb.version, snap.path),
+            "remove one of them",
+        ),
         _ => pass("one channel at the most"),
     }
 }
 
 fn complete(facts: &Facts) -> Finding {
     match facts.agent.deb.as_ref().and_then(|deb| deb.missing_file.as_ref()) {
-        Some(path) => fail(format!("`{path}` is missing"), "run `ssmbake apply`, which installs it again"),
+        Some(path) => fail(
+            format!("`{path}` is missing"),
+            "run `ssmbake apply`, which installs it again",
+        ),
         None => pass("nothing is missing"),
     }
 }
 
 fn version(facts: &Facts, catalog: &Catalog) -> Finding {
-    let Some(deb) = &facts.agent.deb else { return pass("no deb to judge") };
+    let Some(deb) = &facts.agent.deb else {
+        return pass("no deb to judge");
+    };
     let floor = catalog.agent().floor;
     match upstream(&deb.version).parse::<AgentVersion>() {
-        Ok(version) if version < floor => {
-            fail(format!("{version} has known vulnerabilities"), format!("install {floor} or later"))
-        }
+        Ok(version) if version < floor => fail(
+            format!("{version} has known vulnerabilities"),
+            format!("install {floor} or later"),
+        ),
         Ok(version) => pass(format!("{version} is at or above {floor}")),
-        Err(_) => warn(format!("`{}` is no version of AWS's", deb.version), "check where it came from"),
+        Err(_) => warn(
+            format!("`{}` is no version of AWS's", deb.version),
+            "check where it came from",
+        ),
     }
 }
 
@@ -155,17 +198,25 @@ fn config_readable(facts: &Facts) -> Finding {
     match &facts.agent.config {
         ConfigFacts::Absent => pass("none, so defaults are used"),
         ConfigFacts::Valid { .. } => pass("valid"),
-        ConfigFacts::Invalid { why } => {
-            fail(format!("`{}`: {why}; the agent would stop and start for ever", config::PATH), "repair or remove it")
-        }
+        ConfigFacts::Invalid { why } => fail(
+            format!(
+                "`{}`: {why}; the agent would stop and start for ever",
+                config::PATH
+            ),
+            "repair or remove it",
+        ),
     }
 }
 
 fn config_values(facts: &Facts, catalog: &Catalog) -> Finding {
-    let Some(text) = &facts.config_text else { return pass("nothing is set") };
+    let Some(text) = &facts.config_text else {
+        return pass("nothing is set");
+    };
     for key in catalog.config_keys() {
         let (section, name) = key.section_and_name();
-        let Some(value) = config::json::get(text, section, name) else { continue };
+        let Some(value) = config::json::get(text, section, name) else {
+            continue;
+        };
         if let Err(error) = config::check_value(key, &value) {
             return fail(error.what, error.hint);
         }
@@ -175,9 +226,16 @@ fn config_values(facts: &Facts, catalog: &Catalog) -> Finding {
 
 fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
     let state = |id: &str| facts.trust.value.anchors.get(id);
-    let anchors = || catalog.anchors().iter().filter(|anchor| anchor.set == AnchorSet::Default);
-    let missing: Vec<&str> =
-        anchors().filter(|a| state(&a.id) != Some(&AnchorState::Trusted)).map(|a| a.name.as_str()).collect();
+    let anchors = || {
+        catalog
+            .anchors()
+            .iter()
+            .filter(|anchor| anchor.set == AnchorSet::Default)
+    };
+    let missing: Vec<&str> = anchors()
+        .filter(|a| state(&a.id) != Some(&AnchorState::Trusted))
+        .map(|a| a.name.as_str())
+        .collect();
     if missing.is_empty() {
         return pass("all five");
     }
@@ -192,14 +250,22 @@ fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
 fn identity(root: &Root) -> Result<Finding, IoError> {
     for path in ["/var/lib/amazon/ssm/registration", "/var/lib/amazon/ssm/Vault"] {
         if root.meta(&RootPath::fixed(path), Last::Keep)?.is_some() {
-            return Ok(fail(format!("`{path}` exists"), "remove it before the image is published"));
+            return Ok(fail(
+                format!("`{path}` exists"),
+                "remove it before the image is published",
+            ));
         }
     }
     let dir = RootPath::fixed("/var/lib/amazon/ssm");
     let entries = root.read_dir(&dir)?.unwrap_or_default();
-    let instance = entries.iter().find(|entry| entry.name.starts_with("i-") || entry.name.starts_with("mi-"));
+    let instance = entries
+        .iter()
+        .find(|entry| entry.name.starts_with("i-") || entry.name.starts_with("mi-"));
     Ok(match instance {
-        Some(entry) => fail(format!("`{dir}/{}` exists", entry.name), "remove it before the image is published"),
+        Some(entry) => fail(
+            format!("`{dir}/{}` exists", entry.name),
+            "remove it before the image is published",
+        ),
         None => pass("none found"),
     })
 }
@@ -207,28 +273,45 @@ fn identity(root: &Root) -> Result<Finding, IoError> {
 fn override_files(root: &Root) -> Result<Finding, IoError> {
     let dir = RootPath::fixed("/etc/systemd/system/amazon-ssm-agent.service.d");
     let entries = root.read_dir(&dir)?.unwrap_or_default();
-    Ok(match entries.iter().find(|entry| !entry.name.ends_with(".conf")) {
-        Some(entry) => warn(format!("systemd ignores `{dir}/{}`", entry.name), "rename it so that it ends in .conf"),
-        None => pass("nothing is ignored"),
-    })
+    Ok(
+        match entries.iter().find(|entry| !entry.name.ends_with(".conf")) {
+            Some(entry) => warn(
+                format!("systemd ignores `{dir}/{}`", entry.name),
+                "rename it so that it ends in .conf",
+            ),
+            None => pass("nothing is ignored"),
+        },
+    )
 }
 
 fn dpkg_at_rest(root: &Root) -> Result<Finding, IoError> {
-    let updates = root.read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?.unwrap_or_default();
+    let updates = root
+        .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
+        .unwrap_or_default();
     Ok(match updates.is_empty() {
         true => pass("no work is left"),
-        false => fail("dpkg was interrupted", "run `dpkg --configure --pending` in the tree"),
+        false => fail(
+            "dpkg was interrupted",
+            "run `dpkg --configure --pending` in the tree",
+        ),
     })
 }
 
 fn receipt_holds(root: &Root) -> Result<Finding, IoError> {
-    let Some(receipt) = receipt::read(root)? else { return Ok(pass("ssmbake has not changed this tree")) };
+    let Some(receipt) = receipt::read(root)? else {
+        return Ok(pass("ssmbake has not changed this tree"));
+    };
     for entry in &receipt.entries {
         // Only what the package brought; databases and configuration change with time.
         let is_program = entry.path.as_str().starts_with("/usr/bin/");
-        let is_file = root.meta(&entry.path, Last::Keep)?.is_some_and(|meta| meta.kind == Kind::File);
+        let is_file = root
+            .meta(&entry.path, Last::Keep)?
+            .is_some_and(|meta| meta.kind == Kind::File);
         if is_program && is_file && !receipt::same(&receipt::state(root, &entry.path)?, &entry.after) {
-            return Ok(warn(format!("`{}` was changed since", entry.path), "check who changed it"));
+            return Ok(warn(
+                format!("`{}` was changed since", entry.path),
+                "check who changed it",
+            ));
         }
     }
     Ok(pass("unchanged"))

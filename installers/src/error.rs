@@ -17,7 +17,11 @@ pub struct IoError {
 impl IoError {
     /// An error for `verb` on `path`.
     pub fn new(verb: &'static str, path: impl fmt::Display, source: impl Into<io::Error>) -> Self {
-        Self { verb, path: path.to_string(), source: source.into() }
+        Self {
+            verb,
+            path: path.to_string(),
+            source: source.into(),
+        }
     }
 
     /// The kind, for callers that treat a missing file or a loop specially.

@@ -196,21 +196,35 @@ pub enum PlanError {
 }
 
 fn conflict(what: impl Into<String>, hint: impl Into<String>) -> PlanError {
-    PlanError::Conflict { what: what.into(), hint: hint.into() }
+    PlanError::Conflict {
+        what: what.into(),
+        hint: hint.into(),
+    }
 }
 
 /// Decides everything.
 pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan, PlanError> {
-    let os = catalog.oses().iter().find(|os| os.id == facts.os.value.id).ok_or_else(|| PlanError::Unsupported {
-        what: format!("`{}` is not in this ssmbake's catalog", facts.os.value.id),
-        hint: "use the ssmbake that made the facts".to_owned(),
-    })?;
+    let os = catalog
+        .oses()
+        .iter()
+        .find(|os| os.id == facts.os.value.id)
+        .ok_or_else(|| PlanError::Unsupported {
+            what: format!("`{}` is not in this ssmbake's catalog", facts.os.value.id),
+            hint: "use the ssmbake that made the facts".to_owned(),
+        })?;
     let mut notes = os.notes.clone();
     let mut steps = Vec::new();
     if let Some(snap) = &facts.agent.snap {
-        let state = if snap.is_seeded { "will be installed at first boot" } else { "is installed" };
+        let state = if snap.is_seeded {
+            "will be installed at first boot"
+        } else {
+            "is installed"
+        };
         return Err(conflict(
-            format!("the agent {state} as a snap (`{}`); snap and deb must not both be there", snap.path),
+            format!(
+                "the agent {state} as a snap (`{}`); snap and deb must not both be there",
+                snap.path
+            ),
             "remove the snap from the image, or keep it and do not install the package",
         ));
     }
@@ -222,7 +236,10 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
         ));
     }
     if !matches!(facts.agent.enablement, Enablement::Enabled(_)) {
-        steps.push(Step::EnableService { manager: os.service, unit_dir: os.unit_dir.clone() });
+        steps.push(Step::EnableService {
+            manager: os.service,
+            unit_dir: os.unit_dir.clone(),
+        });
     }
     let anchors = anchors(request, facts, catalog, &mut notes);
     if !anchors.is_empty() {
@@ -232,10 +249,19 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     if let Some(proxy) = &request.proxy {
         let text = proxy.render(os.service);
         if facts.agent.proxy_sha256.as_deref() != Some(&sha256_hex(text.as_bytes())) {
-            steps.push(Step::WriteProxy { manager: os.service, proxy: proxy.clone() });
+            steps.push(Step::WriteProxy {
+                manager: os.service,
+                proxy: proxy.clone(),
+            });
         }
     }
-    Ok(Plan { schema: SCHEMA, request: request.clone(), facts: facts.digest(), steps, notes })
+    Ok(Plan {
+        schema: SCHEMA,
+        request: request.clone(),
+        facts: facts.digest(),
+        steps,
+        notes,
+    })
 }
 
 fn sha256_hex(bytes: &[u8]) -> String {
@@ -254,7 +280,10 @@ fn package_step(
     if let VersionSpec::Exact(version) = request.version {
         if let Some(max) = os.agent_max.filter(|max| version > *max) {
             return Err(PlanError::Unsupported {
-                what: format!("{version} does not run on {}; the last that does is {max}", os.name),
+                what: format!(
+                    "{version} does not run on {}; the last that does is {max}",
+                    os.name
+                ),
                 hint: format!("use --version {max}"),
             });
         }
@@ -265,7 +294,10 @@ fn package_step(
             });
         }
         if version < agent.floor {
-            notes.push(format!("{version} has known vulnerabilities; {} is the oldest that belongs in an image", agent.floor));
+            notes.push(format!(
+                "{version} has known vulnerabilities; {} is the oldest that belongs in an image",
+                agent.floor
+            ));
         }
         let installed = facts.agent.deb.as_ref().filter(|deb| deb.state == "installed");
         if let Some(deb) = installed {
@@ -281,7 +313,10 @@ fn package_step(
             }
             if order.is_gt() && request.downgrade == Downgrade::Refuse {
                 return Err(conflict(
-                    format!("amazon-ssm-agent {} is installed, which is newer than {version}", deb.version),
+                    format!(
+                        "amazon-ssm-agent {} is installed, which is newer than {version}",
+                        deb.version
+                    ),
                     "use --allow-downgrade if that is meant",
                 ));
             }
@@ -301,7 +336,12 @@ fn package_step(
     // `probe` has refused architectures without a folder.
     let folder = os.package_folder(facts.arch.value).unwrap_or_default().to_owned();
     let arch = facts.arch.value.debian_name().to_owned();
-    Ok(Some(Step::InstallPackage { version: request.version, base_url, folder, arch }))
+    Ok(Some(Step::InstallPackage {
+        version: request.version,
+        base_url,
+        folder,
+        arch,
+    }))
 }
 
 fn anchors(request: &Request, facts: &Facts, catalog: &Catalog, notes: &mut Vec<String>) -> Vec<Anchor> {
@@ -315,7 +355,10 @@ fn anchors(request: &Request, facts: &Facts, catalog: &Catalog, notes: &mut Vec<
         match facts.trust.value.anchors.get(&anchor.id) {
             Some(AnchorState::Trusted) => {}
             Some(AnchorState::Blocked { path, line }) => {
-                notes.push(format!("{} stays distrusted, as line {line} of `{path}` says", anchor.name));
+                notes.push(format!(
+                    "{} stays distrusted, as line {line} of `{path}` says",
+                    anchor.name
+                ));
             }
             Some(AnchorState::Missing) | None => {
                 let certificate = Certificate::from_der(anchor.der());
@@ -328,10 +371,16 @@ fn anchors(request: &Request, facts: &Facts, catalog: &Catalog, notes: &mut Vec<
             }
         }
     }
-    let extra = request.extra_anchors.iter().filter(|anchor| !facts.trust.value.digests.contains(&anchor.sha256));
+    let extra = request
+        .extra_anchors
+        .iter()
+        .filter(|anchor| !facts.trust.value.digests.contains(&anchor.sha256));
     missing.extend(extra.cloned());
     if !missing.is_empty() && facts.trust.value.bundle_size.is_none() {
-        notes.push("the tree has no CA bundle (is ca-certificates installed?): it will hold only these anchors".to_owned());
+        notes.push(
+            "the tree has no CA bundle (is ca-certificates installed?): it will hold only these anchors"
+                .to_owned(),
+        );
     }
     missing
 }
@@ -360,8 +409,12 @@ fn config_step(
         ));
     }
     let old = facts.config_text.as_deref();
-    let new = config::merge(old, &edits)
-        .map_err(|error| conflict(format!("`{}` cannot be edited: {error}", config::PATH), "repair or remove it"))?;
+    let new = config::merge(old, &edits).map_err(|error| {
+        conflict(
+            format!("`{}` cannot be edited: {error}", config::PATH),
+            "repair or remove it",
+        )
+    })?;
     Ok(new.map(|_| Step::WriteConfig { edits }))
 }
 
@@ -371,10 +424,19 @@ fn fips(request: &Request, catalog: &Catalog, notes: &mut Vec<String>) -> Result
         hint: "use --region us-east-1 (or yours)".to_owned(),
     })?;
     let mut edits = Vec::new();
-    for service in [Service::Ssm, Service::Ec2messages, Service::Ssmmessages, Service::S3, Service::Kms] {
+    for service in [
+        Service::Ssm,
+        Service::Ec2messages,
+        Service::Ssmmessages,
+        Service::S3,
+        Service::Kms,
+    ] {
         match catalog.regions().host(region, service, HostVariant::Fips) {
             Some(host) => edits.extend(config::endpoint(service, &host)),
-            None => notes.push(format!("no FIPS host of {service} is known in {}; it stays as it is", region.id)),
+            None => notes.push(format!(
+                "no FIPS host of {service} is known in {}; it stays as it is",
+                region.id
+            )),
         }
     }
     if !edits.iter().any(|edit| edit.section == "Ssm") {
@@ -389,11 +451,15 @@ fn fips(request: &Request, catalog: &Catalog, notes: &mut Vec<String>) -> Result
 fn warn_about(edit: &Edit, target: TargetKind, notes: &mut Vec<String>) {
     let is = |section: &str, key: &str| edit.section == section && edit.key == key;
     if is("Agent", "Region") && target == TargetKind::Ec2 {
-        notes.push("Agent.Region makes AWS reject the agent's signatures on EC2 in any other region".to_owned());
+        notes.push(
+            "Agent.Region makes AWS reject the agent's signatures on EC2 in any other region".to_owned(),
+        );
     }
     let only_hybrid = edit.value == serde_json::json!(["OnPrem"]);
     if is("Identity", "ConsumptionOrder") && only_hybrid && target == TargetKind::Ec2 {
-        notes.push("with Identity.ConsumptionOrder OnPrem alone the agent never uses its EC2 identity".to_owned());
+        notes.push(
+            "with Identity.ConsumptionOrder OnPrem alone the agent never uses its EC2 identity".to_owned(),
+        );
     }
 }
 
@@ -410,8 +476,16 @@ impl fmt::Display for VersionSpec {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InstallPackage { version, base_url, folder, arch } => {
-                write!(f, "install amazon-ssm-agent {version} ({arch}) from {base_url} folder {folder}, natively")
+            Self::InstallPackage {
+                version,
+                base_url,
+                folder,
+                arch,
+            } => {
+                write!(
+                    f,
+                    "install amazon-ssm-agent {version} ({arch}) from {base_url} folder {folder}, natively"
+                )
             }
             Self::EnableService { manager, .. } => write!(f, "enable the service ({manager})"),
             Self::TrustAnchors { anchors } => {
@@ -419,7 +493,10 @@ impl fmt::Display for Step {
                 write!(f, "trust {}", labels.join(", "))
             }
             Self::WriteConfig { edits } => {
-                let keys: Vec<String> = edits.iter().map(|e| format!("{}.{}={}", e.section, e.key, e.value)).collect();
+                let keys: Vec<String> = edits
+                    .iter()
+                    .map(|e| format!("{}.{}={}", e.section, e.key, e.value))
+                    .collect();
                 write!(f, "set {} in {}", keys.join(", "), config::PATH)
             }
             Self::WriteProxy { manager, .. } => {

@@ -91,15 +91,24 @@ pub struct Receipt {
 
 /// The receipt in `root`, if there is one.
 pub fn read(root: &Root) -> Result<Option<Receipt>, IoError> {
-    let Some(bytes) = root.read(&RootPath::fixed(PATH), RECEIPT_LIMIT)? else { return Ok(None) };
-    let receipt: Receipt = serde_json::from_slice(&bytes)
-        .map_err(|error| IoError::new("understand", PATH, std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
+    let Some(bytes) = root.read(&RootPath::fixed(PATH), RECEIPT_LIMIT)? else {
+        return Ok(None);
+    };
+    let receipt: Receipt = serde_json::from_slice(&bytes).map_err(|error| {
+        IoError::new(
+            "understand",
+            PATH,
+            std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+        )
+    })?;
     Ok(Some(receipt))
 }
 
 /// The state of `path` now.
 pub fn state(root: &Root, path: &RootPath) -> Result<State, IoError> {
-    let Some(meta) = root.meta(path, Last::Keep)? else { return Ok(State::Absent) };
+    let Some(meta) = root.meta(path, Last::Keep)? else {
+        return Ok(State::Absent);
+    };
     Ok(match meta.kind {
         Kind::Dir => State::Dir,
         Kind::Link => State::Link(root.read_link(path)?.unwrap_or_default()),
@@ -107,7 +116,8 @@ pub fn state(root: &Root, path: &RootPath) -> Result<State, IoError> {
         Kind::File => {
             let mut hash = Sha256::new();
             if let Some(mut file) = root.open_file(path)? {
-                std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(|e| IoError::new("read", path, e))?;
+                std::io::copy(&mut file, &mut HashWriter(&mut hash))
+                    .map_err(|e| IoError::new("read", path, e))?;
             }
             State::File {
                 sha256: hex::encode(&hash.finalize()),
@@ -136,8 +146,20 @@ impl std::io::Write for HashWriter<'_> {
 pub fn same(one: &State, other: &State) -> bool {
     match (one, other) {
         (
-            State::File { sha256, mode, uid, gid, .. },
-            State::File { sha256: sha256_2, mode: mode_2, uid: uid_2, gid: gid_2, .. },
+            State::File {
+                sha256,
+                mode,
+                uid,
+                gid,
+                ..
+            },
+            State::File {
+                sha256: sha256_2,
+                mode: mode_2,
+                uid: uid_2,
+                gid: gid_2,
+                ..
+            },
         ) => (sha256, mode, uid, gid) == (sha256_2, mode_2, uid_2, gid_2),
         _ => one == other,
     }
@@ -180,7 +202,15 @@ pub fn record(
         }
         let before = state(root, &change.path)?;
         let is_kept = keep(root, change, &before, set)?;
-        entries.insert(change.path.clone(), Entry { path: change.path.clone(), before, after, is_kept });
+        entries.insert(
+            change.path.clone(),
+            Entry {
+                path: change.path.clone(),
+                before,
+                after,
+                is_kept,
+            },
+        );
     }
     let receipt = Receipt {
         schema: SCHEMA,
@@ -188,14 +218,22 @@ pub fn record(
         package: package.or(old.and_then(|old| old.package)),
         entries: entries.into_values().collect(),
     };
-    let mut bytes = serde_json::to_vec_pretty(&receipt).map_err(|error| IoError::new("write", PATH, error))?;
+    let mut bytes =
+        serde_json::to_vec_pretty(&receipt).map_err(|error| IoError::new("write", PATH, error))?;
     bytes.push(b'\n');
-    set.put(root, &RootPath::fixed(PATH), OnLink::Refuse, Want::file(bytes, 0o644))?;
+    set.put(
+        root,
+        &RootPath::fixed(PATH),
+        OnLink::Refuse,
+        Want::file(bytes, 0o644),
+    )?;
     Ok(receipt)
 }
 
 fn keep(root: &Root, change: &Change, before: &State, set: &mut ChangeSet) -> Result<bool, IoError> {
-    let State::File { sha256, .. } = before else { return Ok(true) };
+    let State::File { sha256, .. } = before else {
+        return Ok(true);
+    };
     if change.before.is_none_or(|meta| meta.size > KEEP_LIMIT) {
         return Ok(false);
     }
@@ -207,8 +245,12 @@ fn keep(root: &Root, change: &Change, before: &State, set: &mut ChangeSet) -> Re
 
 /// The undo files may hold what only root may read.
 fn put_dir(root: &Root, dir: &'static str, set: &mut ChangeSet) -> Result<(), IoError> {
-    let want = Want::Dir { perm: Perm::root(0o700), mtime: None };
-    set.put(root, &RootPath::fixed(dir), OnLink::Refuse, want).map(drop)
+    let want = Want::Dir {
+        perm: Perm::root(0o700),
+        mtime: None,
+    };
+    set.put(root, &RootPath::fixed(dir), OnLink::Refuse, want)
+        .map(drop)
 }
 
 /// Where the bytes of a replaced file wait.

@@ -12,8 +12,14 @@ use crate::txn::{self, ChangeSet, Checkpoint, Content, OnLink, Perm, Want};
 const LIMIT: usize = database::STATUS_LIMIT;
 
 /// Takes everything back and removes the receipt. None when there is no receipt.
-pub fn revert(root: &Root, epoch: Option<i64>, checkpoint: &Checkpoint<'_>) -> Result<Option<Receipt>, ApplyError> {
-    let Some(receipt) = receipt::read(root)? else { return Ok(None) };
+pub fn revert(
+    root: &Root,
+    epoch: Option<i64>,
+    checkpoint: &Checkpoint<'_>,
+) -> Result<Option<Receipt>, ApplyError> {
+    let Some(receipt) = receipt::read(root)? else {
+        return Ok(None);
+    };
     let _locks = lock_dpkg(root)?;
     let mut set = ChangeSet::default();
     let mut changed = Vec::new();
@@ -25,7 +31,8 @@ pub fn revert(root: &Root, epoch: Option<i64>, checkpoint: &Checkpoint<'_>) -> R
     if !changed.is_empty() {
         return Err(ApplyError::Conflict {
             what: format!("changed since, or not kept: {}", changed.join(", ")),
-            hint: "remove the agent with `dpkg --purge amazon-ssm-agent`, or put those files back first".to_owned(),
+            hint: "remove the agent with `dpkg --purge amazon-ssm-agent`, or put those files back first"
+                .to_owned(),
         });
     }
     forget(root, &mut set)?;
@@ -48,11 +55,29 @@ fn take_back(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet)
         State::Absent if now == State::Dir && !will_be_empty(root, &entry.path, receipt)? => return Ok(true),
         State::Absent => Want::Absent,
         State::Link(target) => Want::link(target.clone()),
-        State::File { sha256, mode, uid, gid, mtime } => {
-            let bytes = if entry.is_kept { root.read(&undo_path(sha256), LIMIT)? } else { None };
+        State::File {
+            sha256,
+            mode,
+            uid,
+            gid,
+            mtime,
+        } => {
+            let bytes = if entry.is_kept {
+                root.read(&undo_path(sha256), LIMIT)?
+            } else {
+                None
+            };
             let Some(bytes) = bytes else { return Ok(false) };
-            let perm = Perm { mode: *mode, uid: *uid, gid: *gid };
-            Want::File { content: Content::Bytes(bytes), perm, mtime: Some(*mtime) }
+            let perm = Perm {
+                mode: *mode,
+                uid: *uid,
+                gid: *gid,
+            };
+            Want::File {
+                content: Content::Bytes(bytes),
+                perm,
+                mtime: Some(*mtime),
+            }
         }
         State::Dir | State::Other => return Ok(false),
     };
@@ -62,8 +87,13 @@ fn take_back(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet)
 
 fn will_be_empty(root: &Root, dir: &RootPath, receipt: &Receipt) -> Result<bool, IoError> {
     for found in root.read_dir(dir)?.unwrap_or_default() {
-        let Ok(path) = dir.join(&found.name) else { return Ok(false) };
-        let ours = receipt.entries.iter().any(|entry| entry.path == path && entry.before == State::Absent);
+        let Ok(path) = dir.join(&found.name) else {
+            return Ok(false);
+        };
+        let ours = receipt
+            .entries
+            .iter()
+            .any(|entry| entry.path == path && entry.before == State::Absent);
         let is_full_dir = state(root, &path)? == State::Dir && !will_be_empty(root, &path, receipt)?;
         if !ours || is_full_dir {
             return Ok(false);
@@ -77,13 +107,19 @@ fn shared(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet) ->
     let is_at = |path: &'static str| -> Result<bool, IoError> {
         Ok(root.canonical(&RootPath::fixed(path), Last::Follow)? == entry.path)
     };
-    let Some(now) = root.read(&entry.path, LIMIT)? else { return Ok(true) };
+    let Some(now) = root.read(&entry.path, LIMIT)? else {
+        return Ok(true);
+    };
     let before = match &entry.before {
-        State::File { sha256, .. } if entry.is_kept => root.read(&undo_path(sha256), LIMIT)?.unwrap_or_default(),
+        State::File { sha256, .. } if entry.is_kept => {
+            root.read(&undo_path(sha256), LIMIT)?.unwrap_or_default()
+        }
         _ => Vec::new(),
     };
     if is_at(database::STATUS)? {
-        let (Ok(db), Ok(old)) = (StatusDb::parse(&now), StatusDb::parse(&before)) else { return Ok(false) };
+        let (Ok(db), Ok(old)) = (StatusDb::parse(&now), StatusDb::parse(&before)) else {
+            return Ok(false);
+        };
         let bytes = match old.find(PACKAGE) {
             Some(record) => db.with(PACKAGE, &record.text),
             None => db.without(PACKAGE),
@@ -94,10 +130,19 @@ fn shared(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet) ->
     if is_at(debian::BUNDLE)? {
         let mut text = String::from_utf8_lossy(&now).into_owned();
         let local = |entry: &&Entry| entry.path.as_str().ends_with(".crt") && entry.before == State::Absent;
-        for anchor in receipt.entries.iter().filter(local).filter(|other| other.path != entry.path) {
+        for anchor in receipt
+            .entries
+            .iter()
+            .filter(local)
+            .filter(|other| other.path != entry.path)
+        {
             let pem = root.read(&anchor.path, LIMIT)?.unwrap_or_default();
             let pem = String::from_utf8_lossy(&pem).into_owned();
-            text = if pem.is_empty() { text } else { text.replacen(&pem, "", 1) };
+            text = if pem.is_empty() {
+                text
+            } else {
+                text.replacen(&pem, "", 1)
+            };
         }
         set.edit(root, &entry.path, text.into_bytes(), 0o644)?;
         return Ok(true);

@@ -29,14 +29,32 @@ fn collect(root: &Path, dir: &Path, times: Times, found: &mut Tree) {
     for entry in std::fs::read_dir(dir).expect("readable") {
         let path = entry.expect("entry").path();
         let meta = path.symlink_metadata().expect("metadata");
-        let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+        let name = path
+            .strip_prefix(root)
+            .expect("below")
+            .to_string_lossy()
+            .into_owned();
         let content = match meta.file_type() {
-            kind if kind.is_symlink() => std::fs::read_link(&path).expect("link").to_string_lossy().into_owned(),
+            kind if kind.is_symlink() => std::fs::read_link(&path)
+                .expect("link")
+                .to_string_lossy()
+                .into_owned(),
             kind if kind.is_file() => format!("{:x?}", Sha256::digest(std::fs::read(&path).expect("file"))),
             kind => format!("{kind:?}"),
         };
-        let time = if times == Times::Count { format!("{}.{:09}", meta.mtime(), meta.mtime_nsec()) } else { String::new() };
-        let line = format!("{:o} {}:{} {} {time} {content}{}", meta.mode(), meta.uid(), meta.gid(), meta.nlink(), xattrs(&path));
+        let time = if times == Times::Count {
+            format!("{}.{:09}", meta.mtime(), meta.mtime_nsec())
+        } else {
+            String::new()
+        };
+        let line = format!(
+            "{:o} {}:{} {} {time} {content}{}",
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.nlink(),
+            xattrs(&path)
+        );
         found.insert(name, line);
         if meta.is_dir() {
             collect(root, &path, times, found);
@@ -47,11 +65,15 @@ fn collect(root: &Path, dir: &Path, times: Times, found: &mut Tree) {
 fn xattrs(path: &Path) -> String {
     let mut names = vec![0_u8; 4096];
     let used = rustix::fs::llistxattr(path, &mut names).unwrap_or(0);
-    names[..used].split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(|name| {
-        let mut value = vec![0_u8; 4096];
-        let size = rustix::fs::lgetxattr(path, name, &mut value).unwrap_or(0);
-        format!(" {}={:x?}", String::from_utf8_lossy(name), &value[..size])
-    }).collect()
+    names[..used]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            let mut value = vec![0_u8; 4096];
+            let size = rustix::fs::lgetxattr(path, name, &mut value).unwrap_or(0);
+            format!(" {}={:x?}", String::from_utf8_lossy(name), &value[..size])
+        })
+        .collect()
 }
 
 /// The paths that differ, with `-`, `+` or `~`.
@@ -64,7 +86,12 @@ pub fn diff(before: &Tree, after: &Tree) -> Vec<String> {
             Some(_) => {}
         }
     }
-    lines.extend(after.keys().filter(|path| !before.contains_key(*path)).map(|path| format!("+ {path}")));
+    lines.extend(
+        after
+            .keys()
+            .filter(|path| !before.contains_key(*path))
+            .map(|path| format!("+ {path}")),
+    );
     lines.sort();
     lines
 }

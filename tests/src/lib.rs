@@ -23,19 +23,29 @@ pub fn ssmbake_bin() -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     let dir = own.parent().and_then(Path::parent).expect("target directory");
     let beside = dir.join("ssmbake");
-    if beside.exists() { beside } else { own.parent().expect("directory").join("ssmbake") }
+    if beside.exists() {
+        beside
+    } else {
+        own.parent().expect("directory").join("ssmbake")
+    }
 }
 
 /// ssmbake with a clean environment.
 pub fn ssmbake(arguments: &[&str]) -> Command {
     let mut command = Command::new(ssmbake_bin());
-    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", std::env::temp_dir());
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("TMPDIR", std::env::temp_dir());
     command
 }
 
 /// Runs a command; panics with its output when it fails.
 pub fn must(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",
@@ -48,7 +58,13 @@ pub fn must(command: &mut Command) -> Output {
 
 /// The exit code and what was printed, stdout and stderr.
 pub fn outcome(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }

@@ -57,7 +57,10 @@ impl Mirror {
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], leaf_key.serialize_der().try_into().expect("key"))
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                leaf_key.serialize_der().try_into().expect("key"),
+            )
             .expect("config");
         let mut mirror = Self::start(Some(Arc::new(config)));
         mirror.ca_pem = Some(ca_pem);
@@ -82,12 +85,20 @@ impl Mirror {
                 });
             }
         });
-        Self { state, url: format!("{scheme}://localhost:{port}"), ca_pem: None }
+        Self {
+            state,
+            url: format!("{scheme}://localhost:{port}"),
+            ca_pem: None,
+        }
     }
 
     /// Offers `bytes` under `path`, without a leading slash.
     pub fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
-        self.state.files.lock().expect("lock").insert(path.to_owned(), bytes.into());
+        self.state
+            .files
+            .lock()
+            .expect("lock")
+            .insert(path.to_owned(), bytes.into());
     }
 
     /// Offers a package and its signature as AWS's bucket does.
@@ -100,7 +111,11 @@ impl Mirror {
 
     /// Makes requests for `path` go wrong.
     pub fn fault(&self, path: &str, fault: Fault) {
-        self.state.faults.lock().expect("lock").insert(path.to_owned(), fault);
+        self.state
+            .faults
+            .lock()
+            .expect("lock")
+            .insert(path.to_owned(), fault);
     }
 
     /// Requests so far.
@@ -134,23 +149,46 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
         }
     }
     state.requests.fetch_add(1, Ordering::SeqCst);
-    let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
+    let path = request
+        .split(' ')
+        .nth(1)
+        .unwrap_or("/")
+        .trim_start_matches('/')
+        .to_owned();
     let file = state.files.lock().expect("lock").get(&path).cloned();
     let fault = take_fault(state, &path);
     let out = reader.get_mut();
     let head = |status: &str, extra: &str, length: usize| {
-        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"one\"\r\nConnection: close\r\n{extra}\r\n")
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"one\"\r\nConnection: close\r\n{extra}\r\n"
+        )
     };
     match (file, fault) {
-        (_, Some(Fault::Status(status, _))) => out.write_all(head(&format!("{status} no"), "", 0).as_bytes())?,
-        (_, Some(Fault::Redirect(to))) => out.write_all(head("302 Found", &format!("Location: {to}\r\n"), 0).as_bytes())?,
+        (_, Some(Fault::Status(status, _))) => {
+            out.write_all(head(&format!("{status} no"), "", 0).as_bytes())?
+        }
+        (_, Some(Fault::Redirect(to))) => {
+            out.write_all(head("302 Found", &format!("Location: {to}\r\n"), 0).as_bytes())?
+        }
         (None, _) => out.write_all(head("404 Not Found", "", 0).as_bytes())?,
         (Some(bytes), fault) => {
             let body = &bytes[from.min(bytes.len())..];
-            let range = format!("Content-Range: bytes {from}-{}/{}\r\n", bytes.len().saturating_sub(1), bytes.len());
-            let (status, extra) = if from > 0 { ("206 Partial Content", range.as_str()) } else { ("200 OK", "") };
+            let range = format!(
+                "Content-Range: bytes {from}-{}/{}\r\n",
+                bytes.len().saturating_sub(1),
+                bytes.len()
+            );
+            let (status, extra) = if from > 0 {
+                ("206 Partial Content", range.as_str())
+            } else {
+                ("200 OK", "")
+            };
             out.write_all(head(status, extra, body.len()).as_bytes())?;
-            let sent = if matches!(fault, Some(Fault::CutShort(_))) { &body[..body.len() / 2] } else { body };
+            let sent = if matches!(fault, Some(Fault::CutShort(_))) {
+                &body[..body.len() / 2]
+            } else {
+                body
+            };
             out.write_all(sent)?;
         }
     }

@@ -50,13 +50,35 @@ impl AgentPackage {
             fs::set_permissions(&place, fs::Permissions::from_mode(mode)).expect("mode");
         };
         for (number, name) in BINARIES.iter().enumerate() {
-            put(&format!("usr/bin/{name}"), &binary(self.binary_size, number as u64), 0o755);
+            put(
+                &format!("usr/bin/{name}"),
+                &binary(self.binary_size, number as u64),
+                0o755,
+            );
         }
-        for name in ["amazon-ssm-agent.json.template", "seelog.xml.template", "README.md", "RELEASENOTES.md", "NOTICE.md"] {
-            put(&format!("etc/amazon/ssm/{name}"), format!("{name} {}\n", self.version).as_bytes(), 0o644);
+        for name in [
+            "amazon-ssm-agent.json.template",
+            "seelog.xml.template",
+            "README.md",
+            "RELEASENOTES.md",
+            "NOTICE.md",
+        ] {
+            put(
+                &format!("etc/amazon/ssm/{name}"),
+                format!("{name} {}\n", self.version).as_bytes(),
+                0o644,
+            );
         }
-        put("etc/init/amazon-ssm-agent.conf", b"start on (runlevel [2345])\nexec /usr/bin/amazon-ssm-agent\n", 0o644);
-        put("lib/systemd/system/amazon-ssm-agent.service", format!("{UNIT}{}", self.unit_comment).as_bytes(), 0o644);
+        put(
+            "etc/init/amazon-ssm-agent.conf",
+            b"start on (runlevel [2345])\nexec /usr/bin/amazon-ssm-agent\n",
+            0o644,
+        );
+        put(
+            "lib/systemd/system/amazon-ssm-agent.service",
+            format!("{UNIT}{}", self.unit_comment).as_bytes(),
+            0o644,
+        );
         put("usr/share/doc/amazon-ssm-agent/copyright", b"Apache-2.0\n", 0o644);
         for (path, text) in &self.extra {
             put(path, text.as_bytes(), 0o644);
@@ -70,7 +92,12 @@ impl AgentPackage {
         // --nocheck: like AWS's own package this one names conffiles that it does not ship.
         must(
             Command::new("dpkg-deb")
-                .args(["--root-owner-group", "--nocheck", &format!("-Z{}", self.compression), "--build"])
+                .args([
+                    "--root-owner-group",
+                    "--nocheck",
+                    &format!("-Z{}", self.compression),
+                    "--build",
+                ])
                 .arg(&tree)
                 .arg(&deb)
                 .env("SOURCE_DATE_EPOCH", "1700000000"),
@@ -104,7 +131,8 @@ const CONFFILES: &str = "/etc/init/amazon-ssm-agent.conf\n/lib/systemd/system/am
 const UNIT: &str = "[Unit]\nDescription=stand-in agent\nAfter=network-online.target\n\n[Service]\nType=simple\n\
     ExecStart=/usr/bin/amazon-ssm-agent\nKillMode=process\nRestart=always\nRestartPreventExitStatus=194\nRestartSec=90\n\n\
     [Install]\nWantedBy=multi-user.target\n";
-const PREINST: &str = "#!/bin/sh\nset -e\nif [ -e /snap/amazon-ssm-agent ]; then echo 'snap is installed' >&2; exit 1; fi\n";
+const PREINST: &str =
+    "#!/bin/sh\nset -e\nif [ -e /snap/amazon-ssm-agent ]; then echo 'snap is installed' >&2; exit 1; fi\n";
 const POSTINST: &str = "#!/bin/sh\nset -e\ncomm=$(cat /proc/1/comm 2>/dev/null || true)\nif [ \"$comm\" = systemd ] && [ -d /run/systemd/system ]; then\n\
     systemctl enable amazon-ssm-agent\n  systemctl start amazon-ssm-agent\n  systemctl daemon-reload\nfi\n";
 const PRERM: &str = "#!/bin/sh\nset -e\nexit 0\n";
@@ -135,15 +163,30 @@ pub struct Signer {
 impl Signer {
     /// A new RSA key; `clock` fakes the time of its making, `expires` as gpg takes it (`0` never, `1d`).
     pub fn new(algorithm: &str, clock: Option<&str>, expires: &str) -> Self {
-        let signer = Self { home: tempfile::tempdir().expect("directory") };
+        let signer = Self {
+            home: tempfile::tempdir().expect("directory"),
+        };
         fs::set_permissions(signer.home.path(), fs::Permissions::from_mode(0o700)).expect("mode");
-        must(signer.gpg(clock).args(["--passphrase", "", "--quick-gen-key", "test <t@example.invalid>", algorithm, "sign", expires]));
+        must(signer.gpg(clock).args([
+            "--passphrase",
+            "",
+            "--quick-gen-key",
+            "test <t@example.invalid>",
+            algorithm,
+            "sign",
+            expires,
+        ]));
         signer
     }
 
     fn gpg(&self, clock: Option<&str>) -> Command {
         let mut command = Command::new("gpg");
-        command.arg("--homedir").arg(self.home.path()).args(["--batch", "--yes", "--pinentry-mode", "loopback"]);
+        command.arg("--homedir").arg(self.home.path()).args([
+            "--batch",
+            "--yes",
+            "--pinentry-mode",
+            "loopback",
+        ]);
         if let Some(clock) = clock {
             command.args(["--faked-system-time", &format!("{clock}!")]);
         }
@@ -162,6 +205,12 @@ impl Signer {
 
     /// The same with further options and another clock.
     pub fn sign_with(&self, file: &Path, options: &[&str], clock: Option<&str>) -> Vec<u8> {
-        must(self.gpg(clock).args(options).args(["--passphrase", "", "--output", "-", "--detach-sign"]).arg(file)).stdout
+        must(
+            self.gpg(clock)
+                .args(options)
+                .args(["--passphrase", "", "--output", "-", "--detach-sign"])
+                .arg(file),
+        )
+        .stdout
     }
 }

@@ -18,9 +18,22 @@ pub struct MiniTree {
 impl MiniTree {
     /// `id` and `version` as in os-release, `arch` as dpkg names it.
     pub fn new(id: &str, name: &str, version: &str, arch: &str) -> Self {
-        let tree = Self { dir: tempfile::tempdir().expect("directory") };
-        tree.put("etc/os-release", &format!("NAME=\"{name}\"\nID={id}\nVERSION_ID=\"{version}\"\n"));
-        for dir in ["usr/bin", "usr/lib", "usr/sbin", "var/lib/dpkg/info", "var/lib/dpkg/updates", "etc/ssl/certs", "tmp"] {
+        let tree = Self {
+            dir: tempfile::tempdir().expect("directory"),
+        };
+        tree.put(
+            "etc/os-release",
+            &format!("NAME=\"{name}\"\nID={id}\nVERSION_ID=\"{version}\"\n"),
+        );
+        for dir in [
+            "usr/bin",
+            "usr/lib",
+            "usr/sbin",
+            "var/lib/dpkg/info",
+            "var/lib/dpkg/updates",
+            "etc/ssl/certs",
+            "tmp",
+        ] {
             fs::create_dir_all(tree.path().join(dir)).expect("directory");
         }
         for (link, target) in [("bin", "usr/bin"), ("lib", "usr/lib"), ("sbin", "usr/sbin")] {
@@ -29,7 +42,12 @@ impl MiniTree {
         for program in ["sh", "bash", "ls", "cat"] {
             fs::write(tree.path().join("usr/bin").join(program), elf(arch)).expect("program");
         }
-        tree.put("var/lib/dpkg/status", &format!("Package: libc6\nStatus: install ok installed\nArchitecture: {arch}\nVersion: 2.36-9\n\n"));
+        tree.put(
+            "var/lib/dpkg/status",
+            &format!(
+                "Package: libc6\nStatus: install ok installed\nArchitecture: {arch}\nVersion: 2.36-9\n\n"
+            ),
+        );
         tree.put("var/lib/dpkg/lock", "");
         tree.put("etc/ca-certificates.conf", "# none\n");
         tree.put("etc/ssl/certs/ca-certificates.crt", "");
@@ -81,7 +99,8 @@ fn elf(arch: &str) -> Vec<u8> {
 
 /// A copy of a real tree, made by debootstrap once and cached as a tarball.
 pub fn debootstrapped(suite: &str) -> TempDir {
-    let cache = std::env::var_os("SSMBAKE_TREES").map_or_else(|| std::env::temp_dir().join("ssmbake-trees"), PathBuf::from);
+    let cache = std::env::var_os("SSMBAKE_TREES")
+        .map_or_else(|| std::env::temp_dir().join("ssmbake-trees"), PathBuf::from);
     fs::create_dir_all(&cache).expect("cache");
     let tarball = cache.join(format!("{suite}-minbase.tar"));
     let lock = fs::File::create(cache.join(format!("{suite}.lock"))).expect("lock");
@@ -90,15 +109,32 @@ pub fn debootstrapped(suite: &str) -> TempDir {
         let work = tempfile::tempdir_in(&cache).expect("directory");
         must(
             Command::new("debootstrap")
-                .args(["--variant=minbase", "--include=ca-certificates,openssl,systemd-sysv,dbus", suite])
+                .args([
+                    "--variant=minbase",
+                    "--include=ca-certificates,openssl,systemd-sysv,dbus",
+                    suite,
+                ])
                 .arg(work.path().join("tree"))
                 .arg("http://deb.debian.org/debian"),
         );
         let new = cache.join(format!("{suite}.new"));
-        must(Command::new("tar").arg("-C").arg(work.path().join("tree")).arg("-cf").arg(&new).arg("."));
+        must(
+            Command::new("tar")
+                .arg("-C")
+                .arg(work.path().join("tree"))
+                .arg("-cf")
+                .arg(&new)
+                .arg("."),
+        );
         fs::rename(new, &tarball).expect("rename");
     }
     let tree = tempfile::tempdir_in(&cache).expect("directory");
-    must(Command::new("tar").arg("-C").arg(tree.path()).args(["--numeric-owner", "-xf"]).arg(&tarball));
+    must(
+        Command::new("tar")
+            .arg("-C")
+            .arg(tree.path())
+            .args(["--numeric-owner", "-xf"])
+            .arg(&tarball),
+    );
     tree
 }

@@ -1,5 +1,10 @@
 //! The main job on synthetic trees: everything that must hold, without debootstrap.
-#![allow(clippy::disallowed_methods, reason = "tests work on the build machine")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests work on the build machine and may panic"
+)]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -43,7 +48,11 @@ fn deb(version: &str) -> PathBuf {
     let _guard = LOCK.lock().expect("lock");
     let path = world().dir.path().join(format!("agent-{version}-amd64.deb"));
     if !path.exists() {
-        AgentPackage { unit_comment: format!("# {version}\n"), ..AgentPackage::new(version) }.build(world().dir.path());
+        AgentPackage {
+            unit_comment: format!("# {version}\n"),
+            ..AgentPackage::new(version)
+        }
+        .build(world().dir.path());
     }
     path
 }
@@ -51,14 +60,31 @@ fn deb(version: &str) -> PathBuf {
 fn mirror() -> Mirror {
     let mirror = Mirror::http();
     for version in [V1, V2] {
-        mirror.publish(version, FOLDER, &deb(version), &world().signer.sign(&deb(version)));
+        mirror.publish(
+            version,
+            FOLDER,
+            &deb(version),
+            &world().signer.sign(&deb(version)),
+        );
     }
     mirror
 }
 
 fn apply(root: &Path, mirror: &Mirror, version: &str) -> Command {
-    let mut command = ssmbake(&["apply", "--mirror", &mirror.url, "--version", version, "--retries", "2"]);
-    command.arg("--root").arg(root).arg("--keyring").arg(&world().keyring);
+    let mut command = ssmbake(&[
+        "apply",
+        "--mirror",
+        &mirror.url,
+        "--version",
+        version,
+        "--retries",
+        "2",
+    ]);
+    command
+        .arg("--root")
+        .arg(root)
+        .arg("--keyring")
+        .arg(&world().keyring);
     command
 }
 
@@ -78,18 +104,47 @@ fn installs_enables_trusts_and_configures() {
     let (target, mirror) = (MiniTree::debian(), mirror());
     let report = world().dir.path().join("report.json");
     let mut command = apply(target.path(), &mirror, V1);
-    command.args(["--endpoint", "ssm=vpce-1.ssm.eu-west-1.vpce.amazonaws.com", "--set", "Agent.SelfUpdate=true"]);
-    command.args(["--proxy", "http://proxy:3128", "--no-proxy", "a.example"]).arg("--report").arg(&report);
+    command.args([
+        "--endpoint",
+        "ssm=vpce-1.ssm.eu-west-1.vpce.amazonaws.com",
+        "--set",
+        "Agent.SelfUpdate=true",
+    ]);
+    command
+        .args(["--proxy", "http://proxy:3128", "--no-proxy", "a.example"])
+        .arg("--report")
+        .arg(&report);
     must(&mut command);
-    let link = target.path().join("etc/systemd/system/multi-user.target.wants/amazon-ssm-agent.service");
-    assert_eq!(fs::read_link(link).expect("link"), Path::new("/lib/systemd/system/amazon-ssm-agent.service"));
-    assert!(target.read("var/lib/dpkg/status").starts_with("Package: amazon-ssm-agent\nStatus: install ok installed\n"));
+    let link = target
+        .path()
+        .join("etc/systemd/system/multi-user.target.wants/amazon-ssm-agent.service");
+    assert_eq!(
+        fs::read_link(link).expect("link"),
+        Path::new("/lib/systemd/system/amazon-ssm-agent.service")
+    );
+    assert!(
+        target
+            .read("var/lib/dpkg/status")
+            .starts_with("Package: amazon-ssm-agent\nStatus: install ok installed\n")
+    );
     let config = target.read("etc/amazon/ssm/amazon-ssm-agent.json");
-    assert!(config.contains("\"Endpoint\": \"vpce-1.ssm") && config.contains("\"SelfUpdate\": true"), "{config}");
+    assert!(
+        config.contains("\"Endpoint\": \"vpce-1.ssm") && config.contains("\"SelfUpdate\": true"),
+        "{config}"
+    );
     let proxy = target.read("etc/systemd/system/amazon-ssm-agent.service.d/10-ssmbake-proxy.conf");
     assert!(proxy.contains("no_proxy=a.example,169.254.169.254"), "{proxy}");
-    assert_eq!(target.read("etc/ssl/certs/ca-certificates.crt").matches("BEGIN CERTIFICATE").count(), 5);
-    assert!(target.path().join("etc/ssl/certs/ce5e74ef.0").exists() || fs::read_link(target.path().join("etc/ssl/certs/ce5e74ef.0")).is_ok());
+    assert_eq!(
+        target
+            .read("etc/ssl/certs/ca-certificates.crt")
+            .matches("BEGIN CERTIFICATE")
+            .count(),
+        5
+    );
+    assert!(
+        target.path().join("etc/ssl/certs/ce5e74ef.0").exists()
+            || fs::read_link(target.path().join("etc/ssl/certs/ce5e74ef.0")).is_ok()
+    );
     let report: serde_json::Value = serde_json::from_slice(&fs::read(report).expect("report")).expect("JSON");
     assert_eq!(report["receipt"]["package"]["version"], format!("{V1}-1"));
     let (code, out, err) = outcome(&mut ssmbake(&["audit", "--root", target.arg()]));
@@ -99,10 +154,19 @@ fn installs_enables_trusts_and_configures() {
 #[test]
 fn the_second_run_writes_nothing_and_asks_nobody() {
     let (target, mirror) = (MiniTree::debian(), mirror());
-    assert_eq!(outcome(apply(target.path(), &mirror, V1).arg("--detailed-exitcode")).0, 20);
+    assert_eq!(
+        outcome(apply(target.path(), &mirror, V1).arg("--detailed-exitcode")).0,
+        20
+    );
     let (before, requests) = (tree(target.path(), Times::Count), mirror.requests());
-    assert_eq!(outcome(apply(target.path(), &mirror, V1).arg("--detailed-exitcode")).0, 0);
-    assert_eq!(diff(&before, &tree(target.path(), Times::Count)), Vec::<String>::new());
+    assert_eq!(
+        outcome(apply(target.path(), &mirror, V1).arg("--detailed-exitcode")).0,
+        0
+    );
+    assert_eq!(
+        diff(&before, &tree(target.path(), Times::Count)),
+        Vec::<String>::new()
+    );
     assert_eq!(mirror.requests(), requests);
 }
 
@@ -113,7 +177,10 @@ fn revert_takes_everything_back() {
     must(apply(target.path(), &mirror, V1).args(["--set", "Agent.SelfUpdate=true", "--roots", "legacy"]));
     assert_ne!(before, tree(target.path(), Times::Ignored));
     must(&mut ssmbake(&["revert", "--root", target.arg()]));
-    assert_eq!(diff(&before, &tree(target.path(), Times::Ignored)), Vec::<String>::new());
+    assert_eq!(
+        diff(&before, &tree(target.path(), Times::Ignored)),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -121,13 +188,23 @@ fn revert_keeps_what_others_did_since() {
     let (target, mirror) = (MiniTree::debian(), mirror());
     must(&mut apply(target.path(), &mirror, V1));
     let other = "Package: zsh\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5\n\n";
-    target.put("var/lib/dpkg/status", &format!("{}{other}", target.read("var/lib/dpkg/status")));
+    target.put(
+        "var/lib/dpkg/status",
+        &format!("{}{other}", target.read("var/lib/dpkg/status")),
+    );
     must(&mut ssmbake(&["revert", "--root", target.arg()]));
     let status = target.read("var/lib/dpkg/status");
-    assert!(status.contains("Package: zsh") && !status.contains("amazon-ssm-agent"), "{status}");
+    assert!(
+        status.contains("Package: zsh") && !status.contains("amazon-ssm-agent"),
+        "{status}"
+    );
     must(&mut apply(target.path(), &mirror, V1));
     target.put("usr/bin/ssm-cli", "mine");
-    refused(&mut ssmbake(&["revert", "--root", target.arg()]), target.path(), 8);
+    refused(
+        &mut ssmbake(&["revert", "--root", target.arg()]),
+        target.path(),
+        8,
+    );
 }
 
 #[test]
@@ -135,12 +212,26 @@ fn same_inputs_and_epoch_give_the_same_tree() {
     let mirror = mirror();
     let make = |umask: &str| {
         let target = MiniTree::debian();
-        must(Command::new("find").arg(target.path()).args(["-exec", "touch", "-h", "-d", "@1600000000", "{}", "+"]));
+        must(Command::new("find").arg(target.path()).args([
+            "-exec",
+            "touch",
+            "-h",
+            "-d",
+            "@1600000000",
+            "{}",
+            "+",
+        ]));
         let line = format!("umask {umask}; exec \"$@\"");
         let inner = apply(target.path(), &mirror, V1);
         let mut command = Command::new("sh");
-        command.args(["-c", &line, "sh"]).arg(inner.get_program()).args(inner.get_args());
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("SOURCE_DATE_EPOCH", "1700000001");
+        command
+            .args(["-c", &line, "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("SOURCE_DATE_EPOCH", "1700000001");
         must(&mut command);
         tree(target.path(), Times::Count)
     };
@@ -155,17 +246,36 @@ fn same_inputs_and_epoch_give_the_same_tree() {
 fn upgrades_keep_changed_conffiles_and_downgrades_need_a_word() {
     let (target, mirror) = (MiniTree::debian(), mirror());
     must(&mut apply(target.path(), &mirror, V1));
-    target.put("usr/lib/systemd/system/amazon-ssm-agent.service", "[Install]\nWantedBy=multi-user.target\n# mine\n");
+    target.put(
+        "usr/lib/systemd/system/amazon-ssm-agent.service",
+        "[Install]\nWantedBy=multi-user.target\n# mine\n",
+    );
     let (code, _, err) = outcome(&mut apply(target.path(), &mirror, "latest"));
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("was kept as you changed it"), "{err}");
-    assert!(target.read("usr/lib/systemd/system/amazon-ssm-agent.service").ends_with("# mine\n"));
-    assert!(target.read("usr/lib/systemd/system/amazon-ssm-agent.service.dpkg-dist").contains(V2));
-    assert!(target.read("var/lib/dpkg/status").contains(&format!("Version: {V2}-1")));
+    assert!(
+        target
+            .read("usr/lib/systemd/system/amazon-ssm-agent.service")
+            .ends_with("# mine\n")
+    );
+    assert!(
+        target
+            .read("usr/lib/systemd/system/amazon-ssm-agent.service.dpkg-dist")
+            .contains(V2)
+    );
+    assert!(
+        target
+            .read("var/lib/dpkg/status")
+            .contains(&format!("Version: {V2}-1"))
+    );
     let err = refused(&mut apply(target.path(), &mirror, V1), target.path(), 8);
     assert!(err.contains("--allow-downgrade"), "{err}");
     must(apply(target.path(), &mirror, V1).arg("--allow-downgrade"));
-    assert!(target.read("var/lib/dpkg/status").contains(&format!("Version: {V1}-1")));
+    assert!(
+        target
+            .read("var/lib/dpkg/status")
+            .contains(&format!("Version: {V1}-1"))
+    );
 }
 
 #[test]
@@ -192,24 +302,50 @@ fn bad_signatures_and_packages_are_refused_before_anything_is_written() {
         bytes[at] ^= 1;
     });
     let truncated = edited("truncated.deb", &|bytes| bytes.truncate(bytes.len() - 1000));
-    let trailing = edited("trailing.deb", &|bytes| bytes.extend(b"trailing bytes that nobody asked for"));
+    let trailing = edited("trailing.deb", &|bytes| {
+        bytes.extend(b"trailing bytes that nobody asked for")
+    });
     let no_package = edited("none.deb", &|bytes| bytes.clear());
-    let other_name = AgentPackage { name: "amazon-ssm-agenx".to_owned(), ..AgentPackage::new("3.3.1958.0") }.build(work.path());
-    let other_arch = AgentPackage { arch: "arm64".to_owned(), ..AgentPackage::new("3.3.1959.0") }.build(work.path());
+    let other_name = AgentPackage {
+        name: "amazon-ssm-agenx".to_owned(),
+        ..AgentPackage::new("3.3.1958.0")
+    }
+    .build(work.path());
+    let other_arch = AgentPackage {
+        arch: "arm64".to_owned(),
+        ..AgentPackage::new("3.3.1959.0")
+    }
+    .build(work.path());
     let cases = [
         ("wrong key", offer(&good, &stranger.sign(&good))),
         ("tampered data", offer(&tampered, &signer.sign(&good))),
         ("swapped signature", offer(&good, &signer.sign(&deb(V2)))),
-        ("weak digest", offer(&good, &signer.sign_with(&good, &["--digest-algo", "SHA1", "--allow-weak-digest-algos"], None))),
+        (
+            "weak digest",
+            offer(
+                &good,
+                &signer.sign_with(
+                    &good,
+                    &["--digest-algo", "SHA1", "--allow-weak-digest-algos"],
+                    None,
+                ),
+            ),
+        ),
         ("truncated signature", offer(&good, &signer.sign(&good)[..60])),
-        ("trailing bytes after the signature", offer(&good, &[signer.sign(&good), b"xx".to_vec()].concat())),
+        (
+            "trailing bytes after the signature",
+            offer(&good, &[signer.sign(&good), b"xx".to_vec()].concat()),
+        ),
         ("no signature", offer(&good, b"")),
         ("replayed version", offer(&deb(V2), &signer.sign(&deb(V2)))),
         ("truncated package", offer(&truncated, &signer.sign(&truncated))),
         ("trailing bytes", offer(&trailing, &signer.sign(&trailing))),
         ("empty package", offer(&no_package, &signer.sign(&no_package))),
         ("other package", offer(&other_name, &signer.sign(&other_name))),
-        ("other architecture", offer(&other_arch, &signer.sign(&other_arch))),
+        (
+            "other architecture",
+            offer(&other_arch, &signer.sign(&other_arch)),
+        ),
     ];
     for (name, mirror) in &cases {
         println!("{name}");
@@ -226,8 +362,21 @@ fn a_key_counts_only_inside_its_own_window() {
     fs::write(keyring.path(), signer.certificate()).expect("keyring");
     let run = |clock: &str, options: &[&str]| {
         let mirror = Mirror::http();
-        mirror.publish(V1, FOLDER, &deb(V1), &signer.sign_with(&deb(V1), options, Some(clock)));
-        let mut command = ssmbake(&["apply", "--mirror", &mirror.url, "--version", V1, "--root", target.arg()]);
+        mirror.publish(
+            V1,
+            FOLDER,
+            &deb(V1),
+            &signer.sign_with(&deb(V1), options, Some(clock)),
+        );
+        let mut command = ssmbake(&[
+            "apply",
+            "--mirror",
+            &mirror.url,
+            "--version",
+            V1,
+            "--root",
+            target.arg(),
+        ]);
         let (code, _, err) = outcome(command.arg("--keyring").arg(keyring.path()));
         (code, err)
     };
@@ -263,7 +412,11 @@ fn hostile_members_are_refused() {
         ("absolute", "echo x > evil", "--transform 's,^./evil,/evil,' ."),
         ("device", "mknod usr/bin/dev c 1 3", "."),
         ("fifo", "mkfifo usr/bin/fifo", "."),
-        ("through-link", "ln -s /etc x; mkdir y; echo e > y/evil", "--transform 's,^./y/evil,./x/evil,' ./x ./y/evil ."),
+        (
+            "through-link",
+            "ln -s /etc x; mkdir y; echo e > y/evil",
+            "--transform 's,^./y/evil,./x/evil,' ./x ./y/evil .",
+        ),
         ("twice", "true", "./usr/bin/ssm-cli ."),
         ("bomb", "head -c 2500M /dev/zero > usr/bin/zeros", "."),
     ];
@@ -273,7 +426,10 @@ fn hostile_members_are_refused() {
         let mirror = Mirror::http();
         mirror.publish(V1, FOLDER, &package, &world().signer.sign(&package));
         refused(&mut apply(target.path(), &mirror, V1), target.path(), 5);
-        assert!(!target.path().parent().expect("parent").join("evil").exists(), "{name}");
+        assert!(
+            !target.path().parent().expect("parent").join("evil").exists(),
+            "{name}"
+        );
     }
 }
 
@@ -283,20 +439,38 @@ fn links_in_the_tree_never_lead_outside() {
     let outside = tempfile::tempdir().expect("directory");
     fs::write(outside.path().join("sentinel"), "here").expect("sentinel");
     let sentinel = tree(outside.path(), Times::Count);
-    for dir in ["etc/systemd", "usr/local/share", "var/lib/dpkg", "etc/ssl", "etc/amazon"] {
-        for target_text in [outside.path().to_str().expect("UTF-8").to_owned(), format!("../../../../../..{}", outside.path().display())] {
+    for dir in [
+        "etc/systemd",
+        "usr/local/share",
+        "var/lib/dpkg",
+        "etc/ssl",
+        "etc/amazon",
+    ] {
+        for target_text in [
+            outside.path().to_str().expect("UTF-8").to_owned(),
+            format!("../../../../../..{}", outside.path().display()),
+        ] {
             let target = MiniTree::debian();
             let place = target.path().join(dir);
             fs::create_dir_all(place.parent().expect("parent")).expect("directory");
             if place.exists() {
-                let inside = target.path().join(outside.path().strip_prefix("/").expect("absolute"));
+                let inside = target
+                    .path()
+                    .join(outside.path().strip_prefix("/").expect("absolute"));
                 fs::create_dir_all(inside.parent().expect("parent")).expect("directory");
                 fs::rename(&place, inside).expect("move");
             }
             symlink(&target_text, &place).expect("link");
             let (code, out, err) = outcome(&mut apply(target.path(), &mirror, V1));
-            assert!([0, 7, 8].contains(&code), "{dir} -> {target_text}: {code} {out}{err}");
-            assert_eq!(diff(&sentinel, &tree(outside.path(), Times::Count)), Vec::<String>::new(), "{dir} -> {target_text}");
+            assert!(
+                [0, 7, 8].contains(&code),
+                "{dir} -> {target_text}: {code} {out}{err}"
+            );
+            assert_eq!(
+                diff(&sentinel, &tree(outside.path(), Times::Count)),
+                Vec::<String>::new(),
+                "{dir} -> {target_text}"
+            );
         }
     }
 }
@@ -306,7 +480,11 @@ fn conflicts_are_refused_with_a_hint() {
     let mirror = mirror();
     let masked = MiniTree::debian();
     fs::create_dir_all(masked.path().join("etc/systemd/system")).expect("directory");
-    symlink("/dev/null", masked.path().join("etc/systemd/system/amazon-ssm-agent.service")).expect("mask");
+    symlink(
+        "/dev/null",
+        masked.path().join("etc/systemd/system/amazon-ssm-agent.service"),
+    )
+    .expect("mask");
     assert!(refused(&mut apply(masked.path(), &mirror, V1), masked.path(), 8).contains("unmask"));
     let snap = MiniTree::debian();
     snap.put("var/lib/snapd/seed/snaps/amazon-ssm-agent_1.snap", "x");
@@ -323,11 +501,20 @@ fn conflicts_are_refused_with_a_hint() {
     assert!(refused(&mut apply(no_libc.path(), &mirror, V1), no_libc.path(), 8).contains("libc6"));
     let held = MiniTree::debian();
     must(&mut apply(held.path(), &mirror, V1));
-    held.put("var/lib/dpkg/status", &held.read("var/lib/dpkg/status").replacen("install ok", "hold ok", 1));
+    held.put(
+        "var/lib/dpkg/status",
+        &held
+            .read("var/lib/dpkg/status")
+            .replacen("install ok", "hold ok", 1),
+    );
     assert!(refused(&mut apply(held.path(), &mirror, V2), held.path(), 8).contains("unhold"));
     let broken = MiniTree::debian();
     broken.put("etc/amazon/ssm/amazon-ssm-agent.json", "{,}");
-    refused(apply(broken.path(), &mirror, V1).args(["--set", "Agent.SelfUpdate=true"]), broken.path(), 8);
+    refused(
+        apply(broken.path(), &mirror, V1).args(["--set", "Agent.SelfUpdate=true"]),
+        broken.path(),
+        8,
+    );
     assert_eq!(outcome(&mut ssmbake(&["audit", "--root", broken.arg()])).0, 9);
 }
 
@@ -344,10 +531,45 @@ fn requests_that_cannot_be_met_have_their_own_codes() {
         (&["detect", "--root", empty.path().to_str().expect("UTF-8")], 3),
         (&["plan", "--root", root, "--region", "eu-wst-1"], 4),
         (&["plan", "--root", root], 2),
-        (&["plan", "--root", root, "--region", "eu-west-1", "--set", "Agent.SelfUpdate=maybe"], 2),
-        (&["plan", "--root", root, "--region", "eu-west-1", "--endpoint", "ssmmessages=h:443"], 2),
+        (
+            &[
+                "plan",
+                "--root",
+                root,
+                "--region",
+                "eu-west-1",
+                "--set",
+                "Agent.SelfUpdate=maybe",
+            ],
+            2,
+        ),
+        (
+            &[
+                "plan",
+                "--root",
+                root,
+                "--region",
+                "eu-west-1",
+                "--endpoint",
+                "ssmmessages=h:443",
+            ],
+            2,
+        ),
         (&["plan", "--root", "/nonexistent", "--region", "eu-west-1"], 7),
-        (&["apply", "--root", root, "--mirror", "http://127.0.0.1:1", "--version", V1, "--retries", "0"], 6),
+        (
+            &[
+                "apply",
+                "--root",
+                root,
+                "--mirror",
+                "http://127.0.0.1:1",
+                "--version",
+                V1,
+                "--retries",
+                "0",
+            ],
+            6,
+        ),
     ];
     for (arguments, code) in cases {
         let (got, out, err) = outcome(&mut ssmbake(arguments));
@@ -377,7 +599,11 @@ fn downloads_survive_what_networks_do() {
     let ca = tempfile::NamedTempFile::new().expect("file");
     fs::write(ca.path(), secure.ca_pem.as_ref().expect("CA")).expect("CA");
     secure.fault(&deb_path, Fault::Redirect(format!("{}/{deb_path}", cut.url)));
-    refused(apply(target.path(), &secure, V1).arg("--ca-file").arg(ca.path()), target.path(), 6);
+    refused(
+        apply(target.path(), &secure, V1).arg("--ca-file").arg(ca.path()),
+        target.path(),
+        6,
+    );
     secure.fault(&deb_path, Fault::Status(500, 0));
     must(apply(target.path(), &secure, V1).arg("--ca-file").arg(ca.path()));
 }
@@ -386,12 +612,21 @@ fn downloads_survive_what_networks_do() {
 fn the_cache_serves_only_what_it_can_prove() {
     let mirror = mirror();
     let cache = tempfile::tempdir().expect("directory");
-    let run = |target: &MiniTree| must(apply(target.path(), &mirror, V1).arg("--cache-dir").arg(cache.path()));
+    let run = |target: &MiniTree| {
+        must(
+            apply(target.path(), &mirror, V1)
+                .arg("--cache-dir")
+                .arg(cache.path()),
+        )
+    };
     run(&MiniTree::debian());
     let requests = mirror.requests();
     run(&MiniTree::debian());
     assert_eq!(mirror.requests(), requests);
-    for entry in fs::read_dir(cache.path().join("sha256")).expect("cache").flatten() {
+    for entry in fs::read_dir(cache.path().join("sha256"))
+        .expect("cache")
+        .flatten()
+    {
         fs::write(entry.path(), "poison").expect("write");
     }
     run(&MiniTree::debian());
@@ -428,7 +663,11 @@ fn killed_at_any_instant_the_tree_is_as_before_or_as_wanted() {
         }
         let mut after = tree(target.path(), Times::Ignored);
         after.remove("var/lib/ssmbake/receipt.json");
-        assert_eq!(diff(&wanted, &after), Vec::<String>::new(), "kill number {number}");
+        assert_eq!(
+            diff(&wanted, &after),
+            Vec::<String>::new(),
+            "kill number {number}"
+        );
         outcomes[1] += 1;
         must(&mut ssmbake(&["revert", "--root", target.arg()]));
         return_times(target.path(), &before);
@@ -443,7 +682,11 @@ fn return_times(root: &Path, before: &ssmbake_tests::digest::Tree) {
         let path = path.trim_start_matches("~ ");
         let line = &before[path];
         let time = line.split(' ').nth(3).expect("time");
-        must(Command::new("touch").args(["-h", "-d", &format!("@{time}")]).arg(root.join(path)));
+        must(
+            Command::new("touch")
+                .args(["-h", "-d", &format!("@{time}")])
+                .arg(root.join(path)),
+        );
     }
     std::thread::sleep(Duration::from_millis(1));
     assert_eq!(diff(before, &tree(root, Times::Count)), Vec::<String>::new());
@@ -454,16 +697,29 @@ fn a_full_or_read_only_disk_changes_nothing() {
     let mirror = mirror();
     let mount = |options: &str| {
         let dir = tempfile::tempdir().expect("directory");
-        must(Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(dir.path()));
+        must(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", options, "none"])
+                .arg(dir.path()),
+        );
         let model = MiniTree::debian();
-        must(Command::new("cp").arg("-a").arg(format!("{}/.", model.arg())).arg(dir.path()));
+        must(
+            Command::new("cp")
+                .arg("-a")
+                .arg(format!("{}/.", model.arg()))
+                .arg(dir.path()),
+        );
         dir
     };
     let full = mount("size=300k");
     refused(&mut apply(full.path(), &mirror, V1), full.path(), 7);
     must(Command::new("umount").arg(full.path()));
     let read_only = mount("size=30m");
-    must(Command::new("mount").args(["-o", "remount,ro"]).arg(read_only.path()));
+    must(
+        Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(read_only.path()),
+    );
     refused(&mut apply(read_only.path(), &mirror, V1), read_only.path(), 7);
     must(Command::new("umount").arg(read_only.path()));
 }

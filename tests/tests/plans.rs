@@ -1,5 +1,10 @@
 //! A golden plan for every system of the catalog. `UPDATE_GOLDEN=1 cargo test` writes them anew.
-#![allow(clippy::disallowed_methods, reason = "tests work on the build machine")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests work on the build machine and may panic"
+)]
 
 use std::path::Path;
 
@@ -13,16 +18,29 @@ fn each_system_has_its_plan() {
         for arch in os.packages.keys() {
             let rule = &os.matches[0];
             let version = match &rule.version {
-                ssmbake_manifests::VersionMatch::Exact(version) | ssmbake_manifests::VersionMatch::Major(version) => version,
+                ssmbake_manifests::VersionMatch::Exact(version)
+                | ssmbake_manifests::VersionMatch::Major(version) => version,
             };
             let name = rule.names.first().map_or("", String::as_str);
             let target = MiniTree::new(&rule.id, name, version, arch.debian_name());
             if let Some(marker) = rule.markers.first() {
                 target.put(marker, "x\n");
             }
-            let plan = must(&mut ssmbake(&["plan", "--root", target.arg(), "--region", "eu-west-1", "--version", "3.3.1957.0"]));
+            let plan = must(&mut ssmbake(&[
+                "plan",
+                "--root",
+                target.arg(),
+                "--region",
+                "eu-west-1",
+                "--version",
+                "3.3.1957.0",
+            ]));
             let detect = must(&mut ssmbake(&["detect", "--root", target.arg()]));
-            let text = format!("{}---\n{}", String::from_utf8_lossy(&detect.stdout), String::from_utf8_lossy(&plan.stdout));
+            let text = format!(
+                "{}---\n{}",
+                String::from_utf8_lossy(&detect.stdout),
+                String::from_utf8_lossy(&plan.stdout)
+            );
             let file = golden.join(format!("{}-{arch}.txt", os.id));
             if std::env::var_os("UPDATE_GOLDEN").is_some() {
                 std::fs::create_dir_all(&golden).expect("directory");

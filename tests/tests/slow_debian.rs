@@ -1,5 +1,10 @@
 //! A debootstrapped tree, judged by its own dpkg and systemd. Needs root, debootstrap and systemd-nspawn.
-#![allow(clippy::disallowed_methods, reason = "tests work on the build machine")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests work on the build machine and may panic"
+)]
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +21,12 @@ const V2: &str = "3.3.3572.0";
 
 fn chroot(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("chroot");
-    command.arg(root).args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+    command
+        .arg(root)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C");
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
@@ -24,7 +34,10 @@ fn chroot(root: &Path, arguments: &[&str]) -> Command {
 fn dpkg_is_content(root: &Path) {
     let status = must(&mut chroot(root, &["dpkg", "-s", "amazon-ssm-agent"]));
     assert!(String::from_utf8_lossy(&status.stdout).contains("Status: install ok installed"));
-    for check in [["dpkg", "-V", "amazon-ssm-agent"].as_slice(), &["dpkg", "--audit"]] {
+    for check in [
+        ["dpkg", "-V", "amazon-ssm-agent"].as_slice(),
+        &["dpkg", "--audit"],
+    ] {
         let output = must(&mut chroot(root, check));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{check:?}");
     }
@@ -53,12 +66,24 @@ fn a_real_tree_is_as_the_package_manager_would_have_made_it() {
     let baked = debootstrapped("bookworm");
     let bake = |root: &Path| {
         let mut command = ssmbake(&["apply", "--mirror", &mirror.url, "--version", V1, "--extra-ca"]);
-        command.arg(&ca).arg("--root").arg(root).arg("--keyring").arg(&keyring).arg("--ca-file").arg(&ca);
+        command
+            .arg(&ca)
+            .arg("--root")
+            .arg(root)
+            .arg("--keyring")
+            .arg(&keyring)
+            .arg("--ca-file")
+            .arg(&ca);
         command
     };
     must(&mut bake(baked.path()));
     dpkg_is_content(baked.path());
-    let enabled = must(Command::new("systemctl").arg("--root").arg(baked.path()).args(["is-enabled", "amazon-ssm-agent"]));
+    let enabled = must(
+        Command::new("systemctl")
+            .arg("--root")
+            .arg(baked.path())
+            .args(["is-enabled", "amazon-ssm-agent"]),
+    );
     assert_eq!(String::from_utf8_lossy(&enabled.stdout).trim(), "enabled");
     let (code, out, err) = outcome(ssmbake(&["audit", "--root"]).arg(baked.path()));
     assert_eq!(code, 0, "{out}{err}");
@@ -74,7 +99,10 @@ fn differs_only_where_explained(baked: &Path, deb: &Path, ca: &Path) {
     fs::copy(deb, usual.path().join("agent.deb")).expect("copy");
     must(&mut chroot(usual.path(), &["dpkg", "-i", "/agent.deb"]));
     fs::remove_file(usual.path().join("agent.deb")).expect("remove");
-    must(&mut chroot(usual.path(), &["systemctl", "enable", "amazon-ssm-agent"]));
+    must(&mut chroot(
+        usual.path(),
+        &["systemctl", "enable", "amazon-ssm-agent"],
+    ));
     fs::copy(ca, usual.path().join("usr/local/share/ca-certificates/ca.crt")).expect("copy");
     must(&mut chroot(usual.path(), &["update-ca-certificates"]));
     let explained = [
@@ -94,8 +122,21 @@ fn differs_only_where_explained(baked: &Path, deb: &Path, ca: &Path) {
 /// OpenSSL in the tree accepts what the added CA has signed: the CA itself, found by its hash link.
 fn trusts(root: &Path, ca: &Path) {
     fs::copy(ca, root.join("tmp/ca.pem")).expect("copy");
-    must(&mut chroot(root, &["openssl", "verify", "-CApath", "/etc/ssl/certs", "/tmp/ca.pem"]));
-    must(&mut chroot(root, &["openssl", "verify", "-no-CApath", "-CAfile", "/etc/ssl/certs/ca-certificates.crt", "/tmp/ca.pem"]));
+    must(&mut chroot(
+        root,
+        &["openssl", "verify", "-CApath", "/etc/ssl/certs", "/tmp/ca.pem"],
+    ));
+    must(&mut chroot(
+        root,
+        &[
+            "openssl",
+            "verify",
+            "-no-CApath",
+            "-CAfile",
+            "/etc/ssl/certs/ca-certificates.crt",
+            "/tmp/ca.pem",
+        ],
+    ));
     fs::remove_file(root.join("tmp/ca.pem")).expect("remove");
 }
 
@@ -109,15 +150,38 @@ fn boots(root: &Path) {
          [Install]\nWantedBy=multi-user.target\n",
     )
     .expect("unit");
-    must(Command::new("systemctl").arg("--root").arg(root).args(["enable", "stop.service"]));
+    must(
+        Command::new("systemctl")
+            .arg("--root")
+            .arg(root)
+            .args(["enable", "stop.service"]),
+    );
     let boot = Command::new("timeout")
-        .args(["120", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--boot", "-D"])
+        .args([
+            "120",
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--private-network",
+            "--boot",
+            "-D",
+        ])
         .arg(root)
         .output()
         .expect("nspawn");
     let active = fs::read_to_string(root.join("var/lib/amazon-test/active")).unwrap_or_default();
-    assert_eq!(active.trim(), "active", "{}", String::from_utf8_lossy(&boot.stdout));
-    assert!(fs::read_to_string(root.join("var/lib/amazon-test/started")).expect("record").contains("INVOCATION_ID="));
+    assert_eq!(
+        active.trim(),
+        "active",
+        "{}",
+        String::from_utf8_lossy(&boot.stdout)
+    );
+    assert!(
+        fs::read_to_string(root.join("var/lib/amazon-test/started"))
+            .expect("record")
+            .contains("INVOCATION_ID=")
+    );
 }
 
 /// The target's own tools upgrade, remove and purge the package.

@@ -94,7 +94,12 @@ pub struct FetchRequest {
 }
 
 /// Asks the bucket for its newest version.
-pub fn resolve(transport: &Transport, agent: &AgentFacts, base: &str, channel: Channel) -> Result<AgentVersion, AcquireError> {
+pub fn resolve(
+    transport: &Transport,
+    agent: &AgentFacts,
+    base: &str,
+    channel: Channel,
+) -> Result<AgentVersion, AcquireError> {
     let url = format!("{}/{}", base.trim_end_matches('/'), agent.version_path(channel));
     let bytes = transport.get_small(&url, agent.limits.version_file_bytes)?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
@@ -110,7 +115,10 @@ pub fn fetch(
     progress: &dyn Progress,
 ) -> Result<Verified, AcquireError> {
     let base = request.base_url.trim_end_matches('/');
-    let url = format!("{base}/{}", agent.package_path(&request.version, &request.folder, PackageFormat::Deb));
+    let url = format!(
+        "{base}/{}",
+        agent.package_path(&request.version, &request.folder, PackageFormat::Deb)
+    );
     let store = store::Store::new(request.cache.as_deref(), &request.temp_dir);
     let limit = agent.limits.package_bytes;
     let cached = store.find(&url, limit)?;
@@ -127,7 +135,10 @@ pub fn fetch(
     let (sha256, size) = store::digest(&file)?;
     let vouched = ring
         .verify(&signature, || store::rewound(&file))
-        .map_err(|source| AcquireError::Verify { url: url.clone(), source })?;
+        .map_err(|source| AcquireError::Verify {
+            url: url.clone(),
+            source,
+        })?;
     let limits = Limits {
         unpacked: agent.limits.unpacked_bytes,
         members: usize::try_from(agent.limits.entries).unwrap_or(usize::MAX),
@@ -137,10 +148,20 @@ pub fn fetch(
     if !from_cache {
         store.keep(&url, &file, &signature, &sha256)?;
     }
-    Ok(Verified { package, vouched, sha256, url })
+    Ok(Verified {
+        package,
+        vouched,
+        sha256,
+        url,
+    })
 }
 
-fn read_package(file: &File, size: u64, store: &store::Store<'_>, limits: Limits) -> Result<DebPackage, AcquireError> {
+fn read_package(
+    file: &File,
+    size: u64,
+    store: &store::Store<'_>,
+    limits: Limits,
+) -> Result<DebPackage, AcquireError> {
     let spool = store.private_file()?;
     Ok(DebPackage::read(file, size, spool, limits)?)
 }

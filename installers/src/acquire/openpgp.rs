@@ -7,7 +7,9 @@ use std::io::{BufReader, Read};
 
 use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
-use pgp::packet::{Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureType, SubpacketData};
+use pgp::packet::{
+    Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureType, SubpacketData,
+};
 use pgp::types::{KeyDetails, Tag};
 
 use crate::hex;
@@ -72,7 +74,9 @@ pub enum VerifyError {
         algorithm: String,
     },
     /// Made before the key existed or after it had expired.
-    #[error("the signature was made at {created} by the key {fingerprint}, which is valid from {from} until {until}")]
+    #[error(
+        "the signature was made at {created} by the key {fingerprint}, which is valid from {from} until {until}"
+    )]
     OutsideValidity {
         /// The key.
         fingerprint: String,
@@ -101,9 +105,14 @@ impl KeyRing {
         for key in catalog.signing_keys() {
             let body = key.public_key_packet_body();
             let header = PacketHeader::new_fixed(Tag::PublicKey, u32::try_from(body.len()).unwrap_or(0));
-            let raw = PublicKey::try_from_reader(header, body.as_slice()).map_err(|e| KeyRingError(e.to_string()))?;
+            let raw = PublicKey::try_from_reader(header, body.as_slice())
+                .map_err(|e| KeyRingError(e.to_string()))?;
             let fingerprint = hex::encode(&key.fingerprint).to_uppercase();
-            ring.keys.push(RingKey { raw: RawKey::Primary(raw), fingerprint, window: (key.created, key.not_after) });
+            ring.keys.push(RingKey {
+                raw: RawKey::Primary(raw),
+                fingerprint,
+                window: (key.created, key.not_after),
+            });
         }
         Ok(ring)
     }
@@ -123,7 +132,8 @@ impl KeyRing {
                 for block in text.split(ARMOUR).skip(1) {
                     let block = format!("{ARMOUR}{block}");
                     let found = SignedPublicKey::from_armor_many(block.as_bytes());
-                    let (found, _) = found.map_err(|error| KeyRingError(format!("cannot be read: {error}")))?;
+                    let (found, _) =
+                        found.map_err(|error| KeyRingError(format!("cannot be read: {error}")))?;
                     self.add_all(found)?;
                 }
             }
@@ -136,7 +146,10 @@ impl KeyRing {
         if self.keys.len() == before {
             return refuse("holds no OpenPGP certificate with a signing key");
         }
-        Ok(self.keys[before..].iter().map(|key| key.fingerprint.clone()).collect())
+        Ok(self.keys[before..]
+            .iter()
+            .map(|key| key.fingerprint.clone())
+            .collect())
     }
 
     fn add_all(
@@ -144,7 +157,8 @@ impl KeyRing {
         found: impl Iterator<Item = pgp::errors::Result<SignedPublicKey>>,
     ) -> Result<(), KeyRingError> {
         for certificate in found {
-            let certificate = certificate.map_err(|error| KeyRingError(format!("cannot be read: {error}")))?;
+            let certificate =
+                certificate.map_err(|error| KeyRingError(format!("cannot be read: {error}")))?;
             self.add_certificate(&certificate)?;
         }
         Ok(())
@@ -156,13 +170,20 @@ impl KeyRing {
         if !certificate.details.revocation_signatures.is_empty() {
             return Err(KeyRingError(format!("holds the revoked key {name}")));
         }
-        certificate.verify_bindings().map_err(|e| KeyRingError(format!("holds the damaged certificate {name}: {e}")))?;
+        certificate
+            .verify_bindings()
+            .map_err(|e| KeyRingError(format!("holds the damaged certificate {name}: {e}")))?;
         let users = certificate.details.users.iter().flat_map(|user| &user.signatures);
         let selfs: Vec<&Signature> = users.chain(&certificate.details.direct_signatures).collect();
-        if selfs.iter().any(|signature| signature.typ() == Some(SignatureType::CertRevocation)) {
+        if selfs
+            .iter()
+            .any(|signature| signature.typ() == Some(SignatureType::CertRevocation))
+        {
             return Err(KeyRingError(format!("holds the revoked key {name}")));
         }
-        let newest = selfs.into_iter().max_by_key(|signature| signature.created().map(|at| at.as_secs()));
+        let newest = selfs
+            .into_iter()
+            .max_by_key(|signature| signature.created().map(|at| at.as_secs()));
         let window = window(primary, newest);
         let flags = newest.map(Signature::key_flags).unwrap_or_default();
         if flags.sign() || newest.is_none() || (!flags.certify() && !flags.sign()) {
@@ -175,14 +196,25 @@ impl KeyRing {
     }
 
     fn add_subkey(&mut self, sub: &SignedPublicSubKey, outer: (i64, i64)) -> Result<(), KeyRingError> {
-        let is_revoked = sub.signatures.iter().any(|one| one.typ() == Some(SignatureType::SubkeyRevocation));
-        let newest = sub.signatures.iter().max_by_key(|signature| signature.created().map(|at| at.as_secs()));
+        let is_revoked = sub
+            .signatures
+            .iter()
+            .any(|one| one.typ() == Some(SignatureType::SubkeyRevocation));
+        let newest = sub
+            .signatures
+            .iter()
+            .max_by_key(|signature| signature.created().map(|at| at.as_secs()));
         if is_revoked || !newest.is_some_and(|signature| signature.key_flags().sign()) {
             return Ok(());
         }
         let own = window(&sub.key, newest);
         let window = (own.0.max(outer.0), own.1.min(outer.1));
-        self.push(RawKey::Sub(sub.key.clone()), &sub.key, fingerprint(&sub.key), window)
+        self.push(
+            RawKey::Sub(sub.key.clone()),
+            &sub.key,
+            fingerprint(&sub.key),
+            window,
+        )
     }
 
     fn push(
@@ -195,12 +227,21 @@ impl KeyRing {
         // v4 RSA: version, four bytes of time, algorithm, bit count of the modulus.
         let body = key.to_bytes().map_err(|error| KeyRingError(error.to_string()))?;
         if matches!(body.first(), Some(4)) && matches!(body.get(5), Some(1..=3)) {
-            let bits = u16::from_be_bytes([body.get(6).copied().unwrap_or(0), body.get(7).copied().unwrap_or(0)]);
+            let bits = u16::from_be_bytes([
+                body.get(6).copied().unwrap_or(0),
+                body.get(7).copied().unwrap_or(0),
+            ]);
             if bits < MIN_RSA_BITS {
-                return Err(KeyRingError(format!("holds the key {fingerprint} with only {bits} bits")));
+                return Err(KeyRingError(format!(
+                    "holds the key {fingerprint} with only {bits} bits"
+                )));
             }
         }
-        self.keys.push(RingKey { raw, fingerprint, window });
+        self.keys.push(RingKey {
+            raw,
+            fingerprint,
+            window,
+        });
         Ok(())
     }
 
@@ -227,34 +268,71 @@ impl KeyRing {
     /// Everything that needs no look at the data.
     fn judge(&self, signature: &Signature) -> Result<&RingKey, VerifyError> {
         let malformed = |why: &str| VerifyError::Malformed(why.to_owned());
-        let config = signature.config().ok_or_else(|| malformed("its version is not known"))?;
+        let config = signature
+            .config()
+            .ok_or_else(|| malformed("its version is not known"))?;
         if signature.typ() != Some(SignatureType::Binary) {
             return Err(malformed("it is no signature over a binary file"));
         }
-        if !matches!(config.hash_alg, HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512) {
-            return Err(VerifyError::WeakDigest { algorithm: format!("{:?}", config.hash_alg) });
+        if !matches!(
+            config.hash_alg,
+            HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512
+        ) {
+            return Err(VerifyError::WeakDigest {
+                algorithm: format!("{:?}", config.hash_alg),
+            });
         }
-        for subpacket in config.hashed_subpackets().filter(|subpacket| subpacket.is_critical) {
-            if matches!(subpacket.data, SubpacketData::Other(..) | SubpacketData::Experimental(..) | SubpacketData::Notation(_)) {
+        for subpacket in config
+            .hashed_subpackets()
+            .filter(|subpacket| subpacket.is_critical)
+        {
+            if matches!(
+                subpacket.data,
+                SubpacketData::Other(..) | SubpacketData::Experimental(..) | SubpacketData::Notation(_)
+            ) {
                 return Err(malformed("it holds a critical part that is not known"));
             }
         }
-        let created = config.hashed_subpackets().find_map(|subpacket| match subpacket.data {
-            SubpacketData::SignatureCreationTime(at) => Some(i64::from(at.as_secs())),
-            _ => None,
-        });
+        let created = config
+            .hashed_subpackets()
+            .find_map(|subpacket| match subpacket.data {
+                SubpacketData::SignatureCreationTime(at) => Some(i64::from(at.as_secs())),
+                _ => None,
+            });
         let created = created.ok_or_else(|| malformed("it does not say when it was made"))?;
-        let prints: Vec<String> = signature.issuer_fingerprint().iter().map(|f| hex::encode(f.as_bytes()).to_uppercase()).collect();
-        let ids: Vec<String> = signature.issuer_key_id().iter().map(|id| hex::encode(id.as_ref()).to_uppercase()).collect();
+        let prints: Vec<String> = signature
+            .issuer_fingerprint()
+            .iter()
+            .map(|f| hex::encode(f.as_bytes()).to_uppercase())
+            .collect();
+        let ids: Vec<String> = signature
+            .issuer_key_id()
+            .iter()
+            .map(|id| hex::encode(id.as_ref()).to_uppercase())
+            .collect();
         let is_issuer = |key: &&RingKey| {
-            prints.contains(&key.fingerprint) || (prints.is_empty() && ids.iter().any(|id| key.fingerprint.ends_with(id)))
+            prints.contains(&key.fingerprint)
+                || (prints.is_empty() && ids.iter().any(|id| key.fingerprint.ends_with(id)))
         };
-        let key = self.keys.iter().find(is_issuer).ok_or_else(|| VerifyError::UnknownKey {
-            issuer: prints.first().or(ids.first()).cloned().unwrap_or_else(|| "of no name".to_owned()),
-        })?;
+        let key = self
+            .keys
+            .iter()
+            .find(is_issuer)
+            .ok_or_else(|| VerifyError::UnknownKey {
+                issuer: prints
+                    .first()
+                    .or(ids.first())
+                    .cloned()
+                    .unwrap_or_else(|| "of no name".to_owned()),
+            })?;
         let (from, until) = key.window;
         if created < from || created >= until {
-            return Err(VerifyError::OutsideValidity { fingerprint: key.fingerprint.clone(), created, from, until });
+            return Err(VerifyError::OutsideValidity {
+                fingerprint: key.fingerprint.clone(),
+                created,
+                from,
+                until,
+            });
         }
         Ok(key)
     }
@@ -265,11 +343,16 @@ fn check(key: &RingKey, signature: &Signature, data: impl Read) -> Result<Vouche
         RawKey::Primary(raw) => signature.verify(raw, data),
         RawKey::Sub(raw) => signature.verify(raw, data),
     };
-    result.map_err(|_| VerifyError::BadSignature { fingerprint: key.fingerprint.clone() })?;
+    result.map_err(|_| VerifyError::BadSignature {
+        fingerprint: key.fingerprint.clone(),
+    })?;
     Ok(Vouched {
         fingerprint: key.fingerprint.clone(),
         signed_at: signature.created().map_or(0, |at| i64::from(at.as_secs())),
-        digest_algorithm: signature.hash_alg().map(|hash| format!("{hash:?}").to_uppercase()).unwrap_or_default(),
+        digest_algorithm: signature
+            .hash_alg()
+            .map(|hash| format!("{hash:?}").to_uppercase())
+            .unwrap_or_default(),
     })
 }
 
@@ -279,7 +362,9 @@ fn parse(bytes: &[u8]) -> Result<Vec<Signature>, VerifyError> {
     let mut binary = Vec::new();
     let bytes = if bytes.starts_with(b"-----BEGIN PGP SIGNATURE") {
         let mut dearmor = pgp::armor::Dearmor::new(bytes);
-        dearmor.read_to_end(&mut binary).map_err(|error| malformed(error.to_string()))?;
+        dearmor
+            .read_to_end(&mut binary)
+            .map_err(|error| malformed(error.to_string()))?;
         binary.as_slice()
     } else {
         bytes
@@ -308,7 +393,11 @@ fn fingerprint(key: &impl KeyDetails) -> String {
 
 fn window(key: &impl KeyDetails, binding: Option<&Signature>) -> (i64, i64) {
     let from = i64::from(key.created_at().as_secs());
-    let lifetime = binding.and_then(Signature::key_expiration_time).map(|after| i64::from(after.as_secs()));
-    let until = lifetime.filter(|after| *after > 0).map_or(i64::MAX, |after| from.saturating_add(after));
+    let lifetime = binding
+        .and_then(Signature::key_expiration_time)
+        .map(|after| i64::from(after.as_secs()));
+    let until = lifetime
+        .filter(|after| *after > 0)
+        .map_or(i64::MAX, |after| from.saturating_add(after));
     (from, until)
 }

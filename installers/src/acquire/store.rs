@@ -1,6 +1,9 @@
 //! Files of the build machine: private temporary ones, and a cache keyed by digest. A cached package is copied into a
 //! private file first and verified there, so nobody can change it between check and use.
-#![expect(clippy::disallowed_methods, reason = "the boundary to the build machine's own disk")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the boundary to the build machine's own disk"
+)]
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -27,7 +30,8 @@ impl<'a> Store<'a> {
 
     /// A file without a name: it is gone with its descriptor, whatever happens to us.
     pub fn private_file(&self) -> Result<File, IoError> {
-        let fail = |error: io::Error| IoError::new("create a temporary file in", self.temp_dir.display(), error);
+        let fail =
+            |error: io::Error| IoError::new("create a temporary file in", self.temp_dir.display(), error);
         let mode = Mode::from_raw_mode(0o600);
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         if let Ok(fd) = rustix::fs::open(self.temp_dir, flags, mode) {
@@ -43,7 +47,9 @@ impl<'a> Store<'a> {
     /// A private copy of the package that was kept for `url`, and its signature.
     pub fn find(&self, url: &str, limit: u64) -> Result<Option<(File, Vec<u8>)>, IoError> {
         let Some(cache) = self.cache else { return Ok(None) };
-        let Some(name) = read_small(&index_path(cache, url)) else { return Ok(None) };
+        let Some(name) = read_small(&index_path(cache, url)) else {
+            return Ok(None);
+        };
         let name = String::from_utf8_lossy(&name).trim().to_owned();
         if name.len() != 64 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(None);
@@ -121,7 +127,10 @@ fn read_small(path: &Path) -> Option<Vec<u8>> {
 
 fn make_dir(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 fn write_new(path: &Path, mut from: impl Read) -> io::Result<()> {

@@ -120,7 +120,11 @@ pub struct Transport {
 
 enum Failure {
     Final(NetworkError),
-    Again { why: String, status: Option<u16>, after: Option<Duration> },
+    Again {
+        why: String,
+        status: Option<u16>,
+        after: Option<Duration>,
+    },
 }
 
 impl Transport {
@@ -144,10 +148,18 @@ impl Transport {
             .user_agent(concat!("ssmbake/", env!("CARGO_PKG_VERSION")));
         let no_proxy = options.proxy.no_proxy.as_deref().and_then(NoProxy::from_string);
         if let Some(url) = &options.proxy.https {
-            builder = builder.proxy(reqwest::Proxy::https(url).map_err(|e| setup(&e))?.no_proxy(no_proxy.clone()));
+            builder = builder.proxy(
+                reqwest::Proxy::https(url)
+                    .map_err(|e| setup(&e))?
+                    .no_proxy(no_proxy.clone()),
+            );
         }
         if let Some(url) = &options.proxy.http {
-            builder = builder.proxy(reqwest::Proxy::http(url).map_err(|e| setup(&e))?.no_proxy(no_proxy));
+            builder = builder.proxy(
+                reqwest::Proxy::http(url)
+                    .map_err(|e| setup(&e))?
+                    .no_proxy(no_proxy),
+            );
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Self {
@@ -161,11 +173,20 @@ impl Transport {
     /// A small file of at most `limit` bytes.
     pub fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
         let url = parse(url)?;
-        self.bounded(&url, self.retrying(&url, None, async |_| self.read_all(&url, limit).await))
+        self.bounded(
+            &url,
+            self.retrying(&url, None, async |_| self.read_all(&url, limit).await),
+        )
     }
 
     /// Downloads into `file`, an empty private one; a broken connection goes on where it stopped.
-    pub fn download(&self, url: &str, file: &File, limit: u64, progress: &dyn Progress) -> Result<(), NetworkError> {
+    pub fn download(
+        &self,
+        url: &str,
+        file: &File,
+        limit: u64,
+        progress: &dyn Progress,
+    ) -> Result<(), NetworkError> {
         let url = parse(url)?;
         let state = std::cell::RefCell::new(Partial { etag: None, have: 0 });
         let attempt = async |_| {
@@ -179,10 +200,17 @@ impl Transport {
         Ok(())
     }
 
-    fn bounded<T>(&self, url: &Url, work: impl Future<Output = Result<T, NetworkError>>) -> Result<T, NetworkError> {
+    fn bounded<T>(
+        &self,
+        url: &Url,
+        work: impl Future<Output = Result<T, NetworkError>>,
+    ) -> Result<T, NetworkError> {
         let timed = async { tokio::time::timeout(self.timeout, work).await };
         self.runtime.block_on(timed).unwrap_or_else(|_| {
-            Err(NetworkError::Timeout { url: shown(url), seconds: self.timeout.as_secs() })
+            Err(NetworkError::Timeout {
+                url: shown(url),
+                seconds: self.timeout.as_secs(),
+            })
         })
     }
 
@@ -221,7 +249,10 @@ impl Transport {
         while let Some(chunk) = body.next().await {
             bytes.extend_from_slice(&chunk.map_err(|error| again(&error))?);
             if bytes.len() as u64 > limit {
-                return Err(Failure::Final(NetworkError::TooLarge { url: shown(url), limit }));
+                return Err(Failure::Final(NetworkError::TooLarge {
+                    url: shown(url),
+                    limit,
+                }));
             }
         }
         Ok(bytes)
@@ -238,17 +269,28 @@ impl Transport {
         let write = |error| Failure::Final(NetworkError::Write(error));
         let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if let (Some(etag), true) = (&partial.etag, partial.have > 0) {
-            request = request.header(RANGE, format!("bytes={}-", partial.have)).header(IF_RANGE, etag);
+            request = request
+                .header(RANGE, format!("bytes={}-", partial.have))
+                .header(IF_RANGE, etag);
         }
         let response = accept(url, request.send().await)?;
         if !continues(&response, partial.have) {
             partial.have = 0;
             file.set_len(0).map_err(write)?;
         }
-        partial.etag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        partial.etag = response
+            .headers()
+            .get(ETAG)
+            .and_then(|tag| tag.to_str().ok())
+            .map(str::to_owned);
         file.seek(SeekFrom::Start(partial.have)).map_err(write)?;
         let total = response.content_length().map(|rest| partial.have + rest);
-        let too_large = || Failure::Final(NetworkError::TooLarge { url: shown(url), limit });
+        let too_large = || {
+            Failure::Final(NetworkError::TooLarge {
+                url: shown(url),
+                limit,
+            })
+        };
         if total.is_some_and(|total| total > limit) {
             return Err(too_large());
         }
@@ -264,9 +306,11 @@ impl Transport {
             progress.advanced(partial.have);
         }
         match total {
-            Some(total) if total != partial.have => {
-                Err(Failure::Again { why: "the download is cut short".to_owned(), status: None, after: None })
-            }
+            Some(total) if total != partial.have => Err(Failure::Again {
+                why: "the download is cut short".to_owned(),
+                status: None,
+                after: None,
+            }),
             _ => Ok(()),
         }
     }
@@ -281,7 +325,10 @@ struct Partial {
 
 /// Whether the answer goes on at byte `have`; a server may always send the whole instead.
 fn continues(response: &Response, have: u64) -> bool {
-    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let range = response
+        .headers()
+        .get(CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {have}-")))
 }
@@ -291,23 +338,44 @@ fn accept(url: &Url, sent: Result<Response, reqwest::Error>) -> Result<Response,
     let status = response.status();
     match status.as_u16() {
         200 | 206 => Ok(response),
-        403 | 404 | 410 => Err(Failure::Final(NetworkError::NotFound { url: shown(url), status: status.as_u16() })),
+        403 | 404 | 410 => Err(Failure::Final(NetworkError::NotFound {
+            url: shown(url),
+            status: status.as_u16(),
+        })),
         408 | 429 | 500..=599 => {
-            let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let header = response
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.parse().ok());
             let why = format!("status {status}");
-            Err(Failure::Again { why, status: Some(status.as_u16()), after: header.map(Duration::from_secs) })
+            Err(Failure::Again {
+                why,
+                status: Some(status.as_u16()),
+                after: header.map(Duration::from_secs),
+            })
         }
-        other => Err(Failure::Final(NetworkError::Status { url: shown(url), status: other, tries: 1 })),
+        other => Err(Failure::Final(NetworkError::Status {
+            url: shown(url),
+            status: other,
+            tries: 1,
+        })),
     }
 }
 
 fn again(error: &reqwest::Error) -> Failure {
-    Failure::Again { why: chain(error), status: None, after: None }
+    Failure::Again {
+        why: chain(error),
+        status: None,
+        after: None,
+    }
 }
 
 /// Never from https to http, and not for ever.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let was_secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+    let was_secure = attempt
+        .previous()
+        .last()
+        .is_some_and(|url| url.scheme() == "https");
     if was_secure && attempt.url().scheme() != "https" {
         return attempt.error("the server redirects from https to http");
     }
@@ -328,7 +396,12 @@ fn parse(text: &str) -> Result<Url, NetworkError> {
 /// Without user name, password and query: those may be secrets.
 fn shown(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or(""), url.path())
+    format!(
+        "{}://{}{port}{}",
+        url.scheme(),
+        url.host_str().unwrap_or(""),
+        url.path()
+    )
 }
 
 /// The innermost causes say what happened; reqwest's own words repeat the URL.
@@ -340,14 +413,22 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     causes.dedup();
-    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+    if causes.is_empty() {
+        error.to_string()
+    } else {
+        causes.join(": ")
+    }
 }
 
 /// Exponential with full jitter, so that many builds do not come back at once.
 fn back_off(tries: u32) -> Duration {
     use std::hash::{BuildHasher, Hasher};
-    let ceiling = BACK_OFF_FIRST.saturating_mul(1 << tries.min(10)).min(BACK_OFF_LAST);
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let ceiling = BACK_OFF_FIRST
+        .saturating_mul(1 << tries.min(10))
+        .min(BACK_OFF_LAST);
+    let random = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
     let share = (random % 1000) as u32;
     ceiling * share / 1000
 }

@@ -24,12 +24,15 @@ pub enum JsonError {
 
 /// The text, if the agent can read it.
 pub fn check(bytes: &[u8]) -> Result<&str, JsonError> {
-    if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+    if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
+    {
         return Err(JsonError::Bom);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
     let value: Value = serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))?;
-    let Value::Object(sections) = value else { return Err(JsonError::NotObject("the whole".to_owned())) };
+    let Value::Object(sections) = value else {
+        return Err(JsonError::NotObject("the whole".to_owned()));
+    };
     match sections.iter().find(|(_, value)| !value.is_object()) {
         Some((name, _)) => Err(JsonError::NotObject(name.clone())),
         None => Ok(text),
@@ -50,7 +53,9 @@ pub fn set(text: &str, section: &str, key: &str, value: &Value) -> Result<String
     if get(text, section, key).as_ref() == Some(value) {
         return Ok(text.to_owned());
     }
-    let start = text.find('{').ok_or_else(|| JsonError::NotObject("the whole".to_owned()))?;
+    let start = text
+        .find('{')
+        .ok_or_else(|| JsonError::NotObject("the whole".to_owned()))?;
     let whole = Object::scan(text, start);
     let Some(found) = whole.find(text, section) else {
         let indent = whole.indent(text, "");
@@ -60,9 +65,17 @@ pub fn set(text: &str, section: &str, key: &str, value: &Value) -> Result<String
     let object = Object::scan(text, found.value.start);
     Ok(match object.find(text, key) {
         Some(member) => {
-            format!("{}{value}{}", &text[..member.value.start], &text[member.value.end..])
+            format!(
+                "{}{value}{}",
+                &text[..member.value.start],
+                &text[member.value.end..]
+            )
         }
-        None => object.insert(text, &line_indent(text, found.value.start), &format!("{}: {value}", quote(key))),
+        None => object.insert(
+            text,
+            &line_indent(text, found.value.start),
+            &format!("{}: {value}", quote(key)),
+        ),
     })
 }
 
@@ -73,7 +86,10 @@ fn quote(name: &str) -> String {
 /// The blanks at the beginning of the line that holds `at`.
 fn line_indent(text: &str, at: usize) -> String {
     let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
-    text[line..].chars().take_while(|sign| matches!(sign, ' ' | '\t')).collect()
+    text[line..]
+        .chars()
+        .take_while(|sign| matches!(sign, ' ' | '\t'))
+        .collect()
 }
 
 struct Member {
@@ -105,7 +121,11 @@ impl Object {
                 at = blanks(bytes, at + 1);
             }
         }
-        Self { start, end: at, members }
+        Self {
+            start,
+            end: at,
+            members,
+        }
     }
 
     /// The last member of that name, without regard to case.
@@ -119,7 +139,10 @@ impl Object {
 
     /// The blanks before the members, or four more than `outer`.
     fn indent(&self, text: &str, outer: &str) -> String {
-        let own = self.members.last().map(|member| &text[self.start..member.key.start]);
+        let own = self
+            .members
+            .last()
+            .map(|member| &text[self.start..member.key.start]);
         match own.and_then(|before| before.rfind('\n').map(|at| &before[at + 1..])) {
             Some(blanks) if blanks.chars().all(|sign| matches!(sign, ' ' | '\t')) => blanks.to_owned(),
             _ => format!("{outer}    "),
@@ -132,10 +155,22 @@ impl Object {
         match self.members.last() {
             Some(last) => {
                 let one_line = !text[self.start..last.key.start].contains('\n');
-                let gap = if one_line { " ".to_owned() } else { format!("\n{indent}") };
-                format!("{},{gap}{member}{}", &text[..last.value.end], &text[last.value.end..])
+                let gap = if one_line {
+                    " ".to_owned()
+                } else {
+                    format!("\n{indent}")
+                };
+                format!(
+                    "{},{gap}{member}{}",
+                    &text[..last.value.end],
+                    &text[last.value.end..]
+                )
             }
-            None => format!("{}\n{indent}{member}\n{outer}{}", &text[..=self.start], &text[self.end..]),
+            None => format!(
+                "{}\n{indent}{member}\n{outer}{}",
+                &text[..=self.start],
+                &text[self.end..]
+            ),
         }
     }
 }
@@ -201,10 +236,16 @@ mod tests {
         assert_eq!(check(b"\xff\xfe{\0}\0"), Err(JsonError::Bom));
         assert_eq!(check(b"{\"a\":\"\xe9\"}"), Err(JsonError::NotUtf8));
         for text in ["", "{\"Mds\":{},}", "// x\n{}", "{\"Mds\":{}} x"] {
-            assert!(matches!(check(text.as_bytes()), Err(JsonError::Syntax(_))), "{text}");
+            assert!(
+                matches!(check(text.as_bytes()), Err(JsonError::Syntax(_))),
+                "{text}"
+            );
         }
         assert_eq!(check(b"[]"), Err(JsonError::NotObject("the whole".to_owned())));
-        assert_eq!(check(b"{\"Mds\": 1}"), Err(JsonError::NotObject("Mds".to_owned())));
+        assert_eq!(
+            check(b"{\"Mds\": 1}"),
+            Err(JsonError::NotObject("Mds".to_owned()))
+        );
     }
 
     #[test]
@@ -212,7 +253,10 @@ mod tests {
         let text = "{\n  \"Zeta\": {\"X\" : [1, {\"Endpoint\": \"no\"}] },\n  \"ssm\" : {\n    \"endpoint\":\"a\\\"}\" , \"Other\": 1\n  }\n}\n";
         let new = set(text, "Ssm", "Endpoint", &json!("b")).expect("set");
         assert_eq!(new, text.replace("\"a\\\"}\"", "\"b\""));
-        assert_eq!(set(&new, "Ssm", "Endpoint", &json!("b")).as_deref(), Ok(new.as_str()));
+        assert_eq!(
+            set(&new, "Ssm", "Endpoint", &json!("b")).as_deref(),
+            Ok(new.as_str())
+        );
     }
 
     #[test]
@@ -220,7 +264,10 @@ mod tests {
         let one = set("{}", "Ssm", "Endpoint", &json!("h")).expect("set");
         assert_eq!(one, "{\n    \"Ssm\": {\n        \"Endpoint\": \"h\"\n    }\n}");
         let two = set(&one, "Ssm", "HealthFrequencyMinutes", &json!(10)).expect("set");
-        assert_eq!(two, "{\n    \"Ssm\": {\n        \"Endpoint\": \"h\",\n        \"HealthFrequencyMinutes\": 10\n    }\n}");
+        assert_eq!(
+            two,
+            "{\n    \"Ssm\": {\n        \"Endpoint\": \"h\",\n        \"HealthFrequencyMinutes\": 10\n    }\n}"
+        );
         let three = set("{\n\t\"A\": {}\n}\n", "A", "B", &json!(true)).expect("set");
         assert_eq!(three, "{\n\t\"A\": {\n\t    \"B\": true\n\t}\n}\n");
         let four = set("{\"A\": {\"x\": 1}}", "A", "B", &json!([1])).expect("set");

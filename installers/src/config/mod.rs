@@ -33,17 +33,24 @@ pub struct SettingError {
 }
 
 fn wrong(what: impl Into<String>, hint: impl Into<String>) -> SettingError {
-    SettingError { what: what.into(), hint: hint.into() }
+    SettingError {
+        what: what.into(),
+        hint: hint.into(),
+    }
 }
 
 /// Parses `Section.Key=VALUE` by the catalog's type of the key. A key that the catalog does not know is taken as JSON,
 /// else as a string, with a warning: newer agents have more keys.
 pub fn parse_set(text: &str, catalog: &Catalog) -> Result<(Edit, Option<String>), SettingError> {
     let usage = "write Section.Key=VALUE, for example Agent.SelfUpdate=true";
-    let (path, raw) = text.split_once('=').ok_or_else(|| wrong(format!("`{text}` has no `=`"), usage))?;
+    let (path, raw) = text
+        .split_once('=')
+        .ok_or_else(|| wrong(format!("`{text}` has no `=`"), usage))?;
     let known = catalog.config_key(path);
     let full = known.map_or(path, |known| known.path.as_str());
-    let (section, key) = full.split_once('.').ok_or_else(|| wrong(format!("`{path}` has no section"), usage))?;
+    let (section, key) = full
+        .split_once('.')
+        .ok_or_else(|| wrong(format!("`{path}` has no section"), usage))?;
     let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !is_name(section) || !is_name(key) {
         return Err(wrong(format!("`{path}` is no configuration key"), usage));
@@ -52,37 +59,67 @@ pub fn parse_set(text: &str, catalog: &Catalog) -> Result<(Edit, Option<String>)
         Some(known) => (typed(&known.kind, full, raw)?, None),
         None => {
             let value = serde_json::from_str(raw).unwrap_or_else(|_| Value::String(raw.to_owned()));
-            (value, Some(format!("`{path}` is no key that this ssmbake knows; it is written as given")))
+            (
+                value,
+                Some(format!(
+                    "`{path}` is no key that this ssmbake knows; it is written as given"
+                )),
+            )
         }
     };
-    Ok((Edit { section: section.to_owned(), key: key.to_owned(), value }, warning))
+    Ok((
+        Edit {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            value,
+        },
+        warning,
+    ))
 }
 
 fn typed(kind: &ConfigKind, path: &str, raw: &str) -> Result<Value, SettingError> {
     let not_one_of = |values: &[String]| {
-        wrong(format!("`{raw}` is no value of {path}"), format!("use one of: {}", values.join(", ")))
+        wrong(
+            format!("`{raw}` is no value of {path}"),
+            format!("use one of: {}", values.join(", ")),
+        )
     };
-    let words = || raw.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let words = || {
+        raw.split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     match kind {
         ConfigKind::Bool => match raw {
             "true" => Ok(Value::Bool(true)),
             "false" => Ok(Value::Bool(false)),
-            _ => Err(wrong(format!("`{raw}` is no value of {path}"), "use true or false")),
+            _ => Err(wrong(
+                format!("`{raw}` is no value of {path}"),
+                "use true or false",
+            )),
         },
         ConfigKind::Integer { min, max } => {
             let number: Option<i64> = raw.parse().ok();
-            let fits = |number: &i64| min.is_none_or(|min| *number >= min) && max.is_none_or(|max| *number <= max);
+            let fits =
+                |number: &i64| min.is_none_or(|min| *number >= min) && max.is_none_or(|max| *number <= max);
             let bounds = format!(
                 "use a number{}{}",
                 min.map(|min| format!(" from {min}")).unwrap_or_default(),
                 max.map(|max| format!(" up to {max}")).unwrap_or_default()
             );
             // Out of range means the default to the agent, without a word.
-            number.filter(fits).map(Value::from).ok_or_else(|| wrong(format!("`{raw}` is no value of {path}"), bounds))
+            number
+                .filter(fits)
+                .map(Value::from)
+                .ok_or_else(|| wrong(format!("`{raw}` is no value of {path}"), bounds))
         }
         ConfigKind::Choice { values } if !values.iter().any(|value| value == raw) => Err(not_one_of(values)),
         ConfigKind::ChoiceList { values } => match words() {
-            chosen if !chosen.is_empty() && chosen.iter().all(|word| values.contains(word)) => Ok(Value::from(chosen)),
+            chosen if !chosen.is_empty() && chosen.iter().all(|word| values.contains(word)) => {
+                Ok(Value::from(chosen))
+            }
             // One wrong word corrupts the agent's own default order.
             _ => Err(not_one_of(values)),
         },
@@ -91,7 +128,10 @@ fn typed(kind: &ConfigKind, path: &str, raw: &str) -> Result<Value, SettingError
         ConfigKind::TextList => Ok(Value::from(words())),
         ConfigKind::Objects => match serde_json::from_str(raw) {
             Ok(value @ Value::Array(_)) => Ok(value),
-            _ => Err(wrong(format!("{path} takes a JSON array of objects"), "quote it for the shell: '[{…}]'")),
+            _ => Err(wrong(
+                format!("{path} takes a JSON array of objects"),
+                "quote it for the shell: '[{…}]'",
+            )),
         },
         ConfigKind::Region if raw.is_empty() => Err(wrong(format!("{path} is empty"), "name a region")),
         ConfigKind::Choice { .. } | ConfigKind::Text | ConfigKind::Region => Ok(Value::from(raw)),
@@ -113,7 +153,9 @@ fn endpoint_key(service: Service) -> Option<&'static str> {
 /// Parses `SERVICE=HOST`, for VPC endpoints.
 pub fn parse_endpoint(text: &str) -> Result<Edit, SettingError> {
     let usage = "write SERVICE=HOST, for example ssm=vpce-0123.ssm.eu-west-1.vpce.amazonaws.com";
-    let (name, host) = text.split_once('=').ok_or_else(|| wrong(format!("`{text}` has no `=`"), usage))?;
+    let (name, host) = text
+        .split_once('=')
+        .ok_or_else(|| wrong(format!("`{text}` has no `=`"), usage))?;
     let service: Service = name.parse().map_err(|error| wrong(format!("{error}"), usage))?;
     endpoint(service, host)
 }
@@ -121,24 +163,39 @@ pub fn parse_endpoint(text: &str) -> Result<Edit, SettingError> {
 /// The edit that points the agent's `service` at `host`.
 pub fn endpoint(service: Service, host: &str) -> Result<Edit, SettingError> {
     let section = endpoint_key(service).ok_or_else(|| {
-        wrong(format!("the agent has no setting for the {service} endpoint"), "use private DNS for it instead")
+        wrong(
+            format!("the agent has no setting for the {service} endpoint"),
+            "use private DNS for it instead",
+        )
     })?;
     match service {
         Service::Ssmmessages => check_bare_endpoint(host, "Mgs.Endpoint")?,
         _ => check_endpoint(host)?,
     }
-    Ok(Edit { section: section.to_owned(), key: "Endpoint".to_owned(), value: Value::from(host) })
+    Ok(Edit {
+        section: section.to_owned(),
+        key: "Endpoint".to_owned(),
+        value: Value::from(host),
+    })
 }
 
 fn check_endpoint(text: &str) -> Result<(), SettingError> {
-    let host = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
-    let host = host.split_once(':').map_or(host, |(host, _)| host);
+    let host = text
+        .strip_prefix("https://")
+        .unwrap_or(text)
+        .trim_end_matches('/');
+    let (host, port) = host.split_once(':').unwrap_or((host, "443"));
     let is_label = |label: &str| {
-        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let plain = label
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         plain && !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
     };
-    if host.len() > 253 || !host.split('.').all(is_label) {
-        return Err(wrong(format!("`{text}` is neither a host name nor an https URL"), "give a host name, or https://HOST"));
+    if host.len() > 253 || port.parse::<u16>().is_err() || !host.split('.').all(is_label) {
+        return Err(wrong(
+            format!("`{text}` is neither a host name nor an https URL"),
+            "give a host name, or https://HOST",
+        ));
     }
     Ok(())
 }
@@ -157,7 +214,12 @@ fn check_bare_endpoint(text: &str, path: &str) -> Result<(), SettingError> {
 
 /// Whether the agent takes a value that a file already has.
 pub fn check_value(key: &ssmbake_manifests::ConfigKey, value: &Value) -> Result<(), SettingError> {
-    let mismatch = || wrong(format!("{} is of the wrong type: {value}", key.path), "the agent would not start");
+    let mismatch = || {
+        wrong(
+            format!("{} is of the wrong type: {value}", key.path),
+            "the agent would not start",
+        )
+    };
     let raw = match (&key.kind, value) {
         (ConfigKind::Bool, Value::Bool(_)) => return Ok(()),
         (ConfigKind::Integer { .. }, Value::Number(number)) => number.to_string(),
@@ -226,9 +288,23 @@ mod tests {
     #[test]
     fn endpoints_know_the_traps() {
         let vpce = "ssm=vpce-1a2b.ssm.eu-west-1.vpce.amazonaws.com";
-        assert_eq!(parse_endpoint(vpce).map(|edit| edit.section), Ok("Ssm".to_owned()));
-        assert_eq!(parse_endpoint("ec2messages=h.example").map(|edit| edit.section), Ok("Mds".to_owned()));
-        for text in ["ssmmessages=host:443", "ssmmessages=10.0.0.1:443", "logs=h", "ssm=", "ssm=a b", "nope=h", "ssm"] {
+        assert_eq!(
+            parse_endpoint(vpce).map(|edit| edit.section),
+            Ok("Ssm".to_owned())
+        );
+        assert_eq!(
+            parse_endpoint("ec2messages=h.example").map(|edit| edit.section),
+            Ok("Mds".to_owned())
+        );
+        for text in [
+            "ssmmessages=host:443",
+            "ssmmessages=10.0.0.1:443",
+            "logs=h",
+            "ssm=",
+            "ssm=a b",
+            "nope=h",
+            "ssm",
+        ] {
             assert!(parse_endpoint(text).is_err(), "{text}");
         }
     }

@@ -26,34 +26,57 @@ impl Proxy {
     /// Checks a URL and a comma-separated list; the warning is for a password, which the agent logs in clear.
     pub fn parse(url: &str, no_proxy: &str) -> Result<(Self, Option<String>), SettingError> {
         let hint = "give http://HOST:PORT or https://HOST:PORT";
-        let parsed = url::Url::parse(url).map_err(|error| wrong(format!("the proxy is no URL: {error}"), hint))?;
+        let parsed =
+            url::Url::parse(url).map_err(|error| wrong(format!("the proxy is no URL: {error}"), hint))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err(wrong("the proxy is no http or https URL", hint));
         }
-        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'\\`$<>".contains(&byte));
+        let is_plain = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"\"'\\`$<>".contains(&byte))
+        };
         let mut hosts: Vec<String> = no_proxy.split(',').map(str::trim).map(str::to_owned).collect();
         hosts.retain(|host| !host.is_empty());
         if !is_plain(url) || !hosts.iter().all(|host| is_plain(host)) {
-            return Err(wrong("the proxy settings hold quotes, blanks or signs that a service file cannot carry", hint));
+            return Err(wrong(
+                "the proxy settings hold quotes, blanks or signs that a service file cannot carry",
+                hint,
+            ));
         }
         if !hosts.iter().any(|host| host == IMDS) {
             hosts.push(IMDS.to_owned());
         }
-        let warning = parsed.password().map(|_| "the agent logs the proxy's password in clear".to_owned());
-        Ok((Self { url: url.to_owned(), no_proxy: hosts }, warning))
+        let warning = parsed
+            .password()
+            .map(|_| "the agent logs the proxy's password in clear".to_owned());
+        Ok((
+            Self {
+                url: url.to_owned(),
+                no_proxy: hosts,
+            },
+            warning,
+        ))
     }
 
     /// The file's text.
     pub fn render(&self, manager: ServiceManager) -> String {
         let hosts = self.no_proxy.join(",");
         // http_proxy alone is bypassed by the agent.
-        let pairs = [("http_proxy", &self.url), ("https_proxy", &self.url), ("no_proxy", &hosts)];
+        let pairs = [
+            ("http_proxy", &self.url),
+            ("https_proxy", &self.url),
+            ("no_proxy", &hosts),
+        ];
         let line = |(name, value): (&str, &String)| match manager {
             // A percent sign begins a specifier in a unit file.
             ServiceManager::Systemd => format!("Environment=\"{name}={}\"\n", value.replace('%', "%%")),
             ServiceManager::Upstart | ServiceManager::Sysvinit => format!("env {name}={value}\n"),
         };
-        let head = if manager == ServiceManager::Systemd { "[Service]\n" } else { "" };
+        let head = if manager == ServiceManager::Systemd {
+            "[Service]\n"
+        } else {
+            ""
+        };
         format!("{head}{}", pairs.map(line).concat())
     }
 }
@@ -75,10 +98,23 @@ mod tests {
         let (proxy, warning) = Proxy::parse("http://u:p%40w@proxy:3128", "a.example, b").expect("valid");
         assert!(warning.is_some());
         let text = proxy.render(ServiceManager::Systemd);
-        assert!(text.contains("\"https_proxy=http://u:p%%40w@proxy:3128\""), "{text}");
+        assert!(
+            text.contains("\"https_proxy=http://u:p%%40w@proxy:3128\""),
+            "{text}"
+        );
         assert!(text.contains("no_proxy=a.example,b,169.254.169.254"), "{text}");
-        assert!(proxy.render(ServiceManager::Upstart).starts_with("env http_proxy=http://u:p%40w@"));
-        for url in ["proxy:3128", "ftp://x", "http://", "http://a b", "http://a/\"\nX=1"] {
+        assert!(
+            proxy
+                .render(ServiceManager::Upstart)
+                .starts_with("env http_proxy=http://u:p%40w@")
+        );
+        for url in [
+            "proxy:3128",
+            "ftp://x",
+            "http://",
+            "http://a b",
+            "http://a/\"\nX=1",
+        ] {
             assert!(Proxy::parse(url, "").is_err(), "{url}");
         }
     }

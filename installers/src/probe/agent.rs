@@ -46,9 +46,16 @@ pub(super) fn look(root: &Root, os: &Os) -> Result<(AgentInTree, Option<String>)
 }
 
 fn deb(root: &Root) -> Result<Option<DebFacts>, ProbeError> {
-    let Some(bytes) = root.read(&RootPath::fixed(database::STATUS), database::STATUS_LIMIT)? else { return Ok(None) };
-    let db = StatusDb::parse(&bytes).map_err(|why| ProbeError::Damaged { path: database::STATUS, why })?;
-    let Some(record) = db.find(PACKAGE) else { return Ok(None) };
+    let Some(bytes) = root.read(&RootPath::fixed(database::STATUS), database::STATUS_LIMIT)? else {
+        return Ok(None);
+    };
+    let db = StatusDb::parse(&bytes).map_err(|why| ProbeError::Damaged {
+        path: database::STATUS,
+        why,
+    })?;
+    let Some(record) = db.find(PACKAGE) else {
+        return Ok(None);
+    };
     let missing_file = missing_file(root, &record)?;
     Ok(Some(DebFacts {
         version: record.version,
@@ -62,10 +69,18 @@ fn deb(root: &Root) -> Result<Option<DebFacts>, ProbeError> {
 /// The first file of the package that is gone; conffiles may be deleted by the administrator.
 fn missing_file(root: &Root, record: &database::Record) -> Result<Option<String>, ProbeError> {
     let list = RootPath::new(&format!("{}/{PACKAGE}.list", database::INFO));
-    let Some(bytes) = list.ok().map(|list| root.read(&list, LIST_LIMIT)).transpose()?.flatten() else {
+    let Some(bytes) = list
+        .ok()
+        .map(|list| root.read(&list, LIST_LIMIT))
+        .transpose()?
+        .flatten()
+    else {
         return Ok(Some(format!("{}/{PACKAGE}.list", database::INFO)));
     };
-    for line in String::from_utf8_lossy(&bytes).lines().filter(|line| *line != "/.") {
+    for line in String::from_utf8_lossy(&bytes)
+        .lines()
+        .filter(|line| *line != "/.")
+    {
         let is_conffile = record.conffiles.iter().any(|file| file.path == line);
         let Ok(path) = RootPath::new(line) else { continue };
         if !is_conffile && root.meta(&path, Last::Keep)?.is_none() {
@@ -80,7 +95,10 @@ fn snap(root: &Root) -> Result<Option<SnapFacts>, ProbeError> {
         let entries = root.read_dir(&RootPath::fixed(dir))?.unwrap_or_default();
         let own = |name: &str| name == PACKAGE || name.starts_with("amazon-ssm-agent_");
         if let Some(entry) = entries.iter().find(|entry| own(&entry.name)) {
-            return Ok(Some(SnapFacts { path: format!("{dir}/{}", entry.name), is_seeded: seeded == Seeded::Yes }));
+            return Ok(Some(SnapFacts {
+                path: format!("{dir}/{}", entry.name),
+                is_seeded: seeded == Seeded::Yes,
+            }));
         }
     }
     Ok(None)
@@ -91,7 +109,17 @@ fn config_facts(root: &Root) -> Result<(ConfigFacts, Option<String>), ProbeError
         return Ok((ConfigFacts::Absent, None));
     };
     Ok(match config::json::check(&bytes) {
-        Ok(text) => (ConfigFacts::Valid { sha256: hex::encode(&Sha256::digest(&bytes)) }, Some(text.to_owned())),
-        Err(error) => (ConfigFacts::Invalid { why: error.to_string() }, None),
+        Ok(text) => (
+            ConfigFacts::Valid {
+                sha256: hex::encode(&Sha256::digest(&bytes)),
+            },
+            Some(text.to_owned()),
+        ),
+        Err(error) => (
+            ConfigFacts::Invalid {
+                why: error.to_string(),
+            },
+            None,
+        ),
     })
 }

@@ -13,9 +13,17 @@ pub(super) fn architecture(header: &[u8]) -> Option<Arch> {
     let is_64 = header[4] == 2;
     let is_little = header[5] == 1;
     let pair = [header[18], header[19]];
-    let machine = if is_little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) };
+    let machine = if is_little {
+        u16::from_le_bytes(pair)
+    } else {
+        u16::from_be_bytes(pair)
+    };
     let flag_bytes = [header[0x24], header[0x25], header[0x26], header[0x27]];
-    let flags = if is_little { u32::from_le_bytes(flag_bytes) } else { u32::from_be_bytes(flag_bytes) };
+    let flags = if is_little {
+        u32::from_le_bytes(flag_bytes)
+    } else {
+        u32::from_be_bytes(flag_bytes)
+    };
     let hard_float = flags & 0x400 != 0;
     Some(match (machine, is_64, is_little) {
         (3, false, true) => Arch::I386,
@@ -48,8 +56,16 @@ mod tests {
         let mut bytes = vec![0; HEADER];
         bytes[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', class, endian]);
         let little = endian == 1;
-        bytes[18..20].copy_from_slice(&if little { machine.to_le_bytes() } else { machine.to_be_bytes() });
-        bytes[0x24..0x28].copy_from_slice(&if little { flags.to_le_bytes() } else { flags.to_be_bytes() });
+        bytes[18..20].copy_from_slice(&if little {
+            machine.to_le_bytes()
+        } else {
+            machine.to_be_bytes()
+        });
+        bytes[0x24..0x28].copy_from_slice(&if little {
+            flags.to_le_bytes()
+        } else {
+            flags.to_be_bytes()
+        });
         bytes
     }
 

@@ -25,30 +25,49 @@ pub enum RootChoice {
 
 pub(super) fn look(root: &Root, hints: &CallerHints) -> Result<Environment, ProbeError> {
     let place = match hints.root {
-        RootChoice::Elsewhere => {
-            Found { value: Place::OfflineRoot, evidence: vec![Evidence::path("--root", "was given")] }
-        }
+        RootChoice::Elsewhere => Found {
+            value: Place::OfflineRoot,
+            evidence: vec![Evidence::path("--root", "was given")],
+        },
         RootChoice::Own => own_place(root)?,
     };
-    Ok(Environment { place, packer: hints.packer_builder.clone() })
+    Ok(Environment {
+        place,
+        packer: hints.packer_builder.clone(),
+    })
 }
 
 fn own_place(root: &Root) -> Result<Found<Place>, ProbeError> {
     for mark in ["/.dockerenv", "/run/.containerenv"] {
         if root.meta(&RootPath::fixed(mark), Last::Keep)?.is_some() {
-            return Ok(Found { value: Place::Container, evidence: vec![Evidence::path(mark, "exists")] });
+            return Ok(Found {
+                value: Place::Container,
+                evidence: vec![Evidence::path(mark, "exists")],
+            });
         }
     }
     // PID 1's name says nothing: chroots are made under systemd, bash and docker-init alike.
     let own = root.meta(&RootPath::top(), Last::Follow)?.map(|meta| meta.id);
-    let init = rustix::fs::stat("/proc/1/root/").ok().map(|stat| (stat.st_dev, stat.st_ino));
-    let running = root.meta(&RootPath::fixed("/run/systemd/system"), Last::Keep)?.is_some();
+    let init = rustix::fs::stat("/proc/1/root/")
+        .ok()
+        .map(|stat| (stat.st_dev, stat.st_ino));
+    let running = root
+        .meta(&RootPath::fixed("/run/systemd/system"), Last::Keep)?
+        .is_some();
     let (value, says) = match (init, running) {
-        (Some(init), _) if Some(init) != own => (Place::Chroot, Evidence::path("/proc/1/root", "is another root")),
+        (Some(init), _) if Some(init) != own => {
+            (Place::Chroot, Evidence::path("/proc/1/root", "is another root"))
+        }
         (Some(_), _) => (Place::Live, Evidence::path("/proc/1/root", "is this root")),
         (None, true) => (Place::Live, Evidence::path("/run/systemd/system", "exists")),
         // A chroot without /proc, or one where we may not look at PID 1 and no init left its mark.
-        (None, false) => (Place::Chroot, Evidence::path("/run/systemd/system", "does not exist")),
+        (None, false) => (
+            Place::Chroot,
+            Evidence::path("/run/systemd/system", "does not exist"),
+        ),
     };
-    Ok(Found { value, evidence: vec![says] })
+    Ok(Found {
+        value,
+        evidence: vec![says],
+    })
 }

@@ -26,12 +26,20 @@ pub struct Evidence {
 impl Evidence {
     /// A whole file or directory as evidence.
     pub fn path(path: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { path: path.into(), line: None, says: says.into() }
+        Self {
+            path: path.into(),
+            line: None,
+            says: says.into(),
+        }
     }
 
     /// A line of a file as evidence.
     pub fn line(path: impl Into<String>, line: usize, says: impl Into<String>) -> Self {
-        Self { path: path.into(), line: Some(line), says: says.into() }
+        Self {
+            path: path.into(),
+            line: Some(line),
+            says: says.into(),
+        }
     }
 }
 
@@ -187,7 +195,14 @@ impl Facts {
     /// SHA-256 over everything that a plan may depend on, hex.
     pub fn digest(&self) -> String {
         use sha2::{Digest, Sha256};
-        let parts = (&self.os, &self.arch, &self.service_manager, &self.trust, &self.agent, &self.trust.value.digests);
+        let parts = (
+            &self.os,
+            &self.arch,
+            &self.service_manager,
+            &self.trust,
+            &self.agent,
+            &self.trust.value.digests,
+        );
         // Facts are strings, numbers and enums: they cannot fail to serialise.
         let bytes = serde_json::to_vec(&parts).unwrap_or_else(|error| error.to_string().into_bytes());
         crate::hex::encode(&Sha256::digest(bytes))

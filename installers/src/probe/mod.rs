@@ -56,7 +56,10 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
     let (os, os_found) = os::identify(root, catalog)?;
     let arch = architecture(root)?;
     if os.package_folder(arch.value).is_none() {
-        return Err(ProbeError::Architecture(format!("there is no agent for {} on {}", arch.value, os.name)));
+        return Err(ProbeError::Architecture(format!(
+            "there is no agent for {} on {}",
+            arch.value, os.name
+        )));
     }
     let (agent, config_text) = agent::look(root, os)?;
     Ok(Facts {
@@ -97,22 +100,42 @@ fn architecture(root: &Root) -> Result<Found<Arch>, ProbeError> {
         };
         let mut header = Vec::new();
         let path = RootPath::fixed(program);
-        file.take(elf::HEADER as u64).read_to_end(&mut header).map_err(|e| IoError::new("read", &path, e))?;
+        file.take(elf::HEADER as u64)
+            .read_to_end(&mut header)
+            .map_err(|e| IoError::new("read", &path, e))?;
         if let Some(arch) = elf::architecture(&header) {
-            votes.entry(arch).or_default().push(Evidence::path(program, format!("ELF header of {arch}")));
+            votes
+                .entry(arch)
+                .or_default()
+                .push(Evidence::path(program, format!("ELF header of {arch}")));
         }
     }
     let dpkg = root.read(&RootPath::fixed(DPKG_ARCH), 4096)?;
-    let dpkg = dpkg.map(|bytes| String::from_utf8_lossy(&bytes).lines().next().unwrap_or("").trim().to_owned());
+    let dpkg = dpkg.map(|bytes| {
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_owned()
+    });
     let dpkg_arch = dpkg.as_deref().and_then(|name| name.parse::<Arch>().ok());
-    let winner = votes.into_iter().max_by_key(|(arch, votes)| (votes.len(), Some(*arch) == dpkg_arch));
+    let winner = votes
+        .into_iter()
+        .max_by_key(|(arch, votes)| (votes.len(), Some(*arch) == dpkg_arch));
     match (winner, dpkg_arch) {
         (Some((arch, mut evidence)), _) => {
             let says = dpkg.map(|name| Evidence::line(DPKG_ARCH, 1, name));
             evidence.extend(says);
-            Ok(Found { value: arch, evidence })
+            Ok(Found {
+                value: arch,
+                evidence,
+            })
         }
-        (None, Some(arch)) => Ok(Found { value: arch, evidence: vec![Evidence::line(DPKG_ARCH, 1, arch.to_string())] }),
+        (None, Some(arch)) => Ok(Found {
+            value: arch,
+            evidence: vec![Evidence::line(DPKG_ARCH, 1, arch.to_string())],
+        }),
         (None, None) => {
             let what = "the architecture is unknown: none of the tree's usual programs is an ELF file";
             Err(ProbeError::Architecture(what.to_owned()))
@@ -134,25 +157,45 @@ fn service_manager(root: &Root, os: &Os) -> Result<Found<ServiceManager>, ProbeE
         }
     }
     if evidence.is_empty() {
-        evidence.push(Evidence::path("catalog", format!("{} boots with {}", os.name, os.service)));
+        evidence.push(Evidence::path(
+            "catalog",
+            format!("{} boots with {}", os.name, os.service),
+        ));
     }
-    Ok(Found { value: os.service, evidence })
+    Ok(Found {
+        value: os.service,
+        evidence,
+    })
 }
 
 fn package_manager(root: &Root) -> Result<Found<String>, ProbeError> {
-    let signs = [("apt", "/usr/bin/apt-get"), ("dpkg", "/usr/bin/dpkg"), ("dpkg", "/var/lib/dpkg/status")];
+    let signs = [
+        ("apt", "/usr/bin/apt-get"),
+        ("dpkg", "/usr/bin/dpkg"),
+        ("dpkg", "/var/lib/dpkg/status"),
+    ];
     for (name, path) in signs {
         if root.meta(&RootPath::fixed(path), Last::Follow)?.is_some() {
-            return Ok(Found { value: name.to_owned(), evidence: vec![Evidence::path(path, "exists")] });
+            return Ok(Found {
+                value: name.to_owned(),
+                evidence: vec![Evidence::path(path, "exists")],
+            });
         }
     }
-    Ok(Found { value: "none".to_owned(), evidence: Vec::new() })
+    Ok(Found {
+        value: "none".to_owned(),
+        evidence: Vec::new(),
+    })
 }
 
 fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {
     let trusted = match os.trust {
         TrustStore::Debian => debian::trusted(root)?,
-        other => return Err(ProbeError::Architecture(format!("the trust store {other} is not supported"))),
+        other => {
+            return Err(ProbeError::Architecture(format!(
+                "the trust store {other} is not supported"
+            )));
+        }
     };
     let mut anchors = BTreeMap::new();
     for anchor in catalog.anchors() {
@@ -170,5 +213,8 @@ fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, P
         anchors,
         digests: trusted.digests.unwrap_or_default(),
     };
-    Ok(Found { value: facts, evidence: vec![evidence] })
+    Ok(Found {
+        value: facts,
+        evidence: vec![evidence],
+    })
 }

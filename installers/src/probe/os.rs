@@ -19,13 +19,18 @@ struct Identity {
 }
 
 /// Identifies the tree and finds it in the catalog.
-pub(super) fn identify<'c>(root: &Root, catalog: &'c Catalog) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
+pub(super) fn identify<'c>(
+    root: &Root,
+    catalog: &'c Catalog,
+) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
     let identity = from_os_release(root)?;
     let identity = match identity {
         Some(identity) => Some(identity),
         None => from_lsb_release(root)?,
     };
-    let Some(identity) = identity else { return Err(ProbeError::Unknown(seen(root)?)) };
+    let Some(identity) = identity else {
+        return Err(ProbeError::Unknown(seen(root)?));
+    };
     let (variant, variant_evidence) = variant(root, catalog, &identity.id)?;
     let asked = OsIdentity {
         id: &identity.id,
@@ -33,12 +38,25 @@ pub(super) fn identify<'c>(root: &Root, catalog: &'c Catalog) -> Result<(&'c Os,
         name: identity.name.as_deref(),
         variant: variant.as_deref(),
     };
-    let Some(os) = catalog.os_for(&asked) else { return Err(unsupported(&identity)) };
+    let Some(os) = catalog.os_for(&asked) else {
+        return Err(unsupported(&identity));
+    };
     let mut evidence = identity.evidence;
     evidence.extend(variant_evidence);
     let version = point_release(root, os, &identity.version, &mut evidence)?;
-    let facts = OsFacts { id: os.id.clone(), name: os.name.clone(), version, variant };
-    Ok((os, Found { value: facts, evidence }))
+    let facts = OsFacts {
+        id: os.id.clone(),
+        name: os.name.clone(),
+        version,
+        variant,
+    };
+    Ok((
+        os,
+        Found {
+            value: facts,
+            evidence,
+        },
+    ))
 }
 
 /// /etc/os-release decides; the vendor's copy only where the former is missing, dangling, a loop or no file.
@@ -51,7 +69,9 @@ fn from_os_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
             Err(_) => continue,
         };
         let release = OsRelease::parse(&bytes);
-        let Some(id) = release.get("ID") else { return Ok(None) };
+        let Some(id) = release.get("ID") else {
+            return Ok(None);
+        };
         let mut evidence = vec![Evidence::line(path, id.line, format!("ID={}", id.value))];
         let version = release.get("VERSION_ID");
         evidence.extend(version.map(|v| Evidence::line(path, v.line, format!("VERSION_ID={}", v.value))));
@@ -67,7 +87,9 @@ fn from_os_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
 
 fn from_lsb_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
     const PATH: &str = "/etc/lsb-release";
-    let Some(bytes) = root.read(&RootPath::fixed(PATH), LIMIT)? else { return Ok(None) };
+    let Some(bytes) = root.read(&RootPath::fixed(PATH), LIMIT)? else {
+        return Ok(None);
+    };
     let release = OsRelease::parse(&bytes);
     let (Some(id), Some(version)) = (release.get("DISTRIB_ID"), release.get("DISTRIB_RELEASE")) else {
         return Ok(None);
@@ -77,18 +99,36 @@ fn from_lsb_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
         Evidence::line(PATH, version.line, format!("DISTRIB_RELEASE={}", version.value)),
     ];
     let (id, version) = (id.value.to_ascii_lowercase(), version.value.clone());
-    Ok(Some(Identity { id, version, name: None, evidence }))
+    Ok(Some(Identity {
+        id,
+        version,
+        name: None,
+        evidence,
+    }))
 }
 
 /// A flavour that os-release does not tell, proved by one of its marker files.
-fn variant(root: &Root, catalog: &Catalog, id: &str) -> Result<(Option<String>, Option<Evidence>), ProbeError> {
-    let rules = catalog.oses().iter().flat_map(|os| &os.matches).filter(|rule| rule.id == id);
+fn variant(
+    root: &Root,
+    catalog: &Catalog,
+    id: &str,
+) -> Result<(Option<String>, Option<Evidence>), ProbeError> {
+    let rules = catalog
+        .oses()
+        .iter()
+        .flat_map(|os| &os.matches)
+        .filter(|rule| rule.id == id);
     for rule in rules {
         let Some(variant) = &rule.variant else { continue };
         for marker in &rule.markers {
-            let Ok(path) = RootPath::new(&format!("/{}", marker.trim_start_matches('/'))) else { continue };
+            let Ok(path) = RootPath::new(&format!("/{}", marker.trim_start_matches('/'))) else {
+                continue;
+            };
             if root.meta(&path, Last::Keep)?.is_some() {
-                return Ok((Some(variant.clone()), Some(Evidence::path(path.as_str(), "exists"))));
+                return Ok((
+                    Some(variant.clone()),
+                    Some(Evidence::path(path.as_str(), "exists")),
+                ));
             }
         }
     }
@@ -96,7 +136,12 @@ fn variant(root: &Root, catalog: &Catalog, id: &str) -> Result<(Option<String>, 
 }
 
 /// Debian tells its point release only in debian_version.
-fn point_release(root: &Root, os: &Os, version: &str, evidence: &mut Vec<Evidence>) -> Result<String, ProbeError> {
+fn point_release(
+    root: &Root,
+    os: &Os,
+    version: &str,
+    evidence: &mut Vec<Evidence>,
+) -> Result<String, ProbeError> {
     const PATH: &str = "/etc/debian_version";
     let is_ubuntu = os.matches.iter().any(|rule| rule.id == "ubuntu");
     let bytes = root.read(&RootPath::fixed(PATH), LIMIT)?.unwrap_or_default();
@@ -109,10 +154,19 @@ fn point_release(root: &Root, os: &Os, version: &str, evidence: &mut Vec<Evidenc
 }
 
 fn unsupported(identity: &Identity) -> ProbeError {
-    let Identity { id, version, name, evidence } = identity;
+    let Identity {
+        id,
+        version,
+        name,
+        evidence,
+    } = identity;
     let name = name.as_deref().unwrap_or(id);
     ProbeError::Unsupported {
-        what: if version.is_empty() { name.to_owned() } else { format!("{name} {version}") },
+        what: if version.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name} {version}")
+        },
         id: id.clone(),
         evidence: evidence.clone(),
     }
@@ -122,5 +176,9 @@ fn unsupported(identity: &Identity) -> ProbeError {
 fn seen(root: &Root) -> Result<String, ProbeError> {
     let names = root.read_dir(&RootPath::top())?.unwrap_or_default();
     let names: Vec<&str> = names.iter().map(|entry| entry.name.as_str()).take(12).collect();
-    Ok(if names.is_empty() { "the tree is empty".to_owned() } else { format!("the tree holds {}", names.join(" ")) })
+    Ok(if names.is_empty() {
+        "the tree is empty".to_owned()
+    } else {
+        format!("the tree holds {}", names.join(" "))
+    })
 }

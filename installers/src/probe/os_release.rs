@@ -23,10 +23,18 @@ impl OsRelease {
         let mut variables = std::collections::BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
-            let Some((name, raw)) = line.split_once('=').filter(|_| !line.starts_with('#')) else { continue };
+            let Some((name, raw)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+                continue;
+            };
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             if !name.is_empty() && name.bytes().all(is_name) {
-                variables.insert(name.to_owned(), Variable { value: unquote(raw), line: index + 1 });
+                variables.insert(
+                    name.to_owned(),
+                    Variable {
+                        value: unquote(raw),
+                        line: index + 1,
+                    },
+                );
             }
         }
         Self { variables }
@@ -34,7 +42,9 @@ impl OsRelease {
 
     /// A variable that is not empty.
     pub fn get(&self, name: &str) -> Option<&Variable> {
-        self.variables.get(name).filter(|variable| !variable.value.is_empty())
+        self.variables
+            .get(name)
+            .filter(|variable| !variable.value.is_empty())
     }
 }
 
@@ -74,9 +84,16 @@ mod tests {
         ];
         for (bytes, wanted) in cases {
             let release = OsRelease::parse(bytes);
-            assert_eq!(release.get("ID").map(|id| id.value.as_str()), Some(wanted), "{bytes:?}");
+            assert_eq!(
+                release.get("ID").map(|id| id.value.as_str()),
+                Some(wanted),
+                "{bytes:?}"
+            );
         }
         assert_eq!(OsRelease::parse(b"ID=\nVERSION_ID=\"\"\n").get("ID"), None);
-        assert_eq!(OsRelease::parse(b"A=1\n\nID=x").get("ID").map(|id| id.line), Some(3));
+        assert_eq!(
+            OsRelease::parse(b"A=1\n\nID=x").get("ID").map(|id| id.line),
+            Some(3)
+        );
     }
 }

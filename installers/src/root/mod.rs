@@ -108,9 +108,23 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|source| IoError::new("open root", path.display(), source))?;
-        let probe = rustix::fs::openat2(&fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
-        let resolver = if probe.is_ok() { Resolver::Kernel } else { Resolver::Walker };
-        Ok(Self { fd, host_path: path.to_owned(), resolver })
+        let probe = rustix::fs::openat2(
+            &fd,
+            ".",
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        );
+        let resolver = if probe.is_ok() {
+            Resolver::Kernel
+        } else {
+            Resolver::Walker
+        };
+        Ok(Self {
+            fd,
+            host_path: path.to_owned(),
+            resolver,
+        })
     }
 
     /// The same root with a chosen resolver: old kernels have only the walker.
@@ -132,7 +146,8 @@ impl Root {
 
     /// The canonical place of `path`. Directories on the way may be missing.
     pub fn canonical(&self, path: &RootPath, last: Last) -> Result<RootPath, IoError> {
-        let located = walk::walk(self.fd.as_fd(), path, last).map_err(|e| IoError::new("resolve", path, e))?;
+        let located =
+            walk::walk(self.fd.as_fd(), path, last).map_err(|e| IoError::new("resolve", path, e))?;
         Ok(located.path)
     }
 
@@ -141,8 +156,13 @@ impl Root {
         let stat = match self.resolver {
             Resolver::Walker => walk::walk(self.fd.as_fd(), path, last).map(|located| located.stat),
             Resolver::Kernel => {
-                let nofollow = if last == Last::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
-                self.openat2(path, OFlags::PATH | nofollow).and_then(|fd| Ok(Some(rustix::fs::fstat(fd)?)))
+                let nofollow = if last == Last::Keep {
+                    OFlags::NOFOLLOW
+                } else {
+                    OFlags::empty()
+                };
+                self.openat2(path, OFlags::PATH | nofollow)
+                    .and_then(|fd| Ok(Some(rustix::fs::fstat(fd)?)))
             }
         };
         match stat {
@@ -173,9 +193,13 @@ impl Root {
 
     /// Reads a regular file of at most `limit` bytes; none when it does not exist.
     pub fn read(&self, path: &RootPath, limit: usize) -> Result<Option<Vec<u8>>, IoError> {
-        let Some(file) = self.open_file(path)? else { return Ok(None) };
+        let Some(file) = self.open_file(path)? else {
+            return Ok(None);
+        };
         let mut bytes = Vec::new();
-        file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| IoError::new("read", path, error))?;
+        file.take(limit as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| IoError::new("read", path, error))?;
         if bytes.len() > limit {
             let error = io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"));
             return Err(IoError::new("read", path, error));
@@ -190,8 +214,13 @@ impl Root {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(IoError::new("resolve", path, error)),
         };
-        let is_link = located.stat.as_ref().is_some_and(|stat| Meta::of(stat).kind == Kind::Link);
-        let (true, Some(name)) = (is_link, located.name) else { return Ok(None) };
+        let is_link = located
+            .stat
+            .as_ref()
+            .is_some_and(|stat| Meta::of(stat).kind == Kind::Link);
+        let (true, Some(name)) = (is_link, located.name) else {
+            return Ok(None);
+        };
         let target = rustix::fs::readlinkat(&located.dir, &name, Vec::new())
             .map_err(|error| IoError::new("read link", path, error))?;
         // A target that is no UTF-8 points at nothing of ours; it stays recognisable in messages.
@@ -211,7 +240,10 @@ impl Root {
             let entry = entry.map_err(|error| IoError::new("list", path, error))?;
             match entry.file_name().to_str() {
                 Ok("." | "..") | Err(_) => {}
-                Ok(name) => entries.push(Entry { name: name.to_owned(), inode: entry.ino() }),
+                Ok(name) => entries.push(Entry {
+                    name: name.to_owned(),
+                    inode: entry.ino(),
+                }),
             }
         }
         entries.sort();
@@ -221,14 +253,21 @@ impl Root {
     /// A descriptor of the canonical directory `path`; a link anywhere on the way is an error, so a directory
     /// that was swapped for a link since it was resolved stops the write.
     pub(crate) fn strict_dir(&self, path: &RootPath) -> Result<OwnedFd, IoError> {
-        self.try_strict_dir(path).map_err(|error| IoError::new("open directory", path, error))
+        self.try_strict_dir(path)
+            .map_err(|error| IoError::new("open directory", path, error))
     }
 
     fn try_strict_dir(&self, path: &RootPath) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if self.resolver == Resolver::Kernel {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            return Ok(rustix::fs::openat2(&self.fd, path.relative(), flags, Mode::empty(), resolve)?);
+            return Ok(rustix::fs::openat2(
+                &self.fd,
+                path.relative(),
+                flags,
+                Mode::empty(),
+                resolve,
+            )?);
         }
         let mut fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?;
         for part in path.components() {
@@ -248,12 +287,23 @@ impl Root {
             (Some(_), Some(name)) => name.as_str(),
             (Some(_), None) => ".",
         };
-        Ok(rustix::fs::openat(&located.dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?)
+        Ok(rustix::fs::openat(
+            &located.dir,
+            name,
+            flags | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )?)
     }
 
     fn openat2(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(rustix::fs::openat2(&self.fd, path.relative(), flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+        Ok(rustix::fs::openat2(
+            &self.fd,
+            path.relative(),
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        )?)
     }
 }
 
@@ -264,11 +314,18 @@ impl AsFd for Root {
 }
 
 fn not_regular(path: &RootPath) -> IoError {
-    IoError::new("read", path, io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    IoError::new(
+        "read",
+        path,
+        io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"),
+    )
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Metadata of `name` in `dir`, the last component not followed; none when it does not exist.
@@ -281,4 +338,5 @@ pub(crate) fn meta_at(dir: &impl AsFd, name: &str) -> io::Result<Option<Meta>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the tree from outside")]
 mod tests;

@@ -1,1 +1,80 @@
+use std::fs;
+use std::os::unix::fs::symlink;
 
+use super::*;
+
+fn tree() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("directory");
+    fs::create_dir_all(dir.path().join("etc/real")).expect("directory");
+    fs::write(dir.path().join("etc/real/file"), "inside").expect("file");
+    let links = [
+        ("etc/absolute", "/etc/real/file"),
+        ("etc/up", "../../../../etc/real/file"),
+        ("etc/loop", "loop"),
+        ("etc/dir", "/etc/real"),
+        ("etc/dangling", "/etc/none"),
+        ("etc/host", "/proc/self/status"),
+    ];
+    for (link, target) in links {
+        symlink(target, dir.path().join(link)).expect("link");
+    }
+    dir
+}
+
+fn path(text: &str) -> RootPath {
+    RootPath::new(text).expect("path")
+}
+
+#[test]
+fn links_are_resolved_inside() {
+    let dir = tree();
+    for resolver in [Resolver::Kernel, Resolver::Walker] {
+        let root = Root::open(dir.path()).expect("root").with_resolver(resolver);
+        for name in ["/etc/absolute", "/etc/up", "/etc/dir/file", "/etc/real/file"] {
+            assert_eq!(
+                root.read(&path(name), 100).expect(name).as_deref(),
+                Some(b"inside".as_slice()),
+                "{name}"
+            );
+        }
+        for name in ["/etc/dangling", "/etc/host", "/etc/none", "/etc/real/file/below"] {
+            assert_eq!(root.read(&path(name), 100).expect(name), None, "{name}");
+        }
+        let error = root.read(&path("/etc/loop"), 100).expect_err("loop");
+        assert_eq!(error.source.raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+        assert_eq!(
+            root.read_link(&path("/etc/dir")).expect("link").as_deref(),
+            Some("/etc/real")
+        );
+        assert_eq!(
+            root.canonical(&path("/etc/dir/new/er"), Last::Follow)
+                .expect("path"),
+            path("/etc/real/new/er")
+        );
+        assert_eq!(
+            root.canonical(&path("/etc/absolute"), Last::Keep).expect("path"),
+            path("/etc/absolute")
+        );
+        assert!(root.strict_dir(&path("/etc/dir")).is_err());
+        assert!(root.read(&path("/etc/real/file"), 3).is_err());
+    }
+}
+
+#[test]
+fn only_regular_files_are_opened() {
+    let dir = tree();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.path().join("fifo"),
+        FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )
+    .expect("fifo");
+    for resolver in [Resolver::Kernel, Resolver::Walker] {
+        let root = Root::open(dir.path()).expect("root").with_resolver(resolver);
+        for name in ["/fifo", "/etc"] {
+            assert!(root.read(&path(name), 100).is_err(), "{name}");
+        }
+    }
+}

@@ -65,7 +65,10 @@ impl Stack {
 /// Walks `path` from `root`.
 pub(super) fn walk(root: BorrowedFd<'_>, path: &RootPath, last: Last) -> io::Result<Located> {
     let mut todo: VecDeque<String> = path.components().map(str::to_owned).collect();
-    let mut stack = Stack { fds: vec![root.try_clone_to_owned()?], names: Vec::new() };
+    let mut stack = Stack {
+        fds: vec![root.try_clone_to_owned()?],
+        names: Vec::new(),
+    };
     let mut hops = 0;
     while let Some(part) = todo.pop_front() {
         match part.as_str() {
@@ -115,14 +118,20 @@ fn enter_link(stack: &mut Stack, name: &str, todo: &mut VecDeque<String>) -> io:
 }
 
 fn canonical(names: &[String]) -> io::Result<RootPath> {
-    RootPath::new(&format!("/{}", names.join("/"))).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    RootPath::new(&format!("/{}", names.join("/")))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn found(mut stack: Stack, name: String, stat: Option<Stat>) -> io::Result<Located> {
     let mut names = std::mem::take(&mut stack.names);
     names.push(name.clone());
     let dir = stack.top().try_clone_to_owned()?;
-    Ok(Located { dir, path: canonical(&names)?, stat, name: Some(name) })
+    Ok(Located {
+        dir,
+        path: canonical(&names)?,
+        stat,
+        name: Some(name),
+    })
 }
 
 /// The walk ended on a directory: it is named by its parent, so that it can be changed as well as read.
@@ -131,19 +140,32 @@ fn at_directory(mut stack: Stack) -> io::Result<Located> {
     let stat = Some(rustix::fs::fstat(stack.top())?);
     let name = stack.names.last().cloned();
     stack.pop();
-    Ok(Located { dir: stack.top().try_clone_to_owned()?, path, stat, name })
+    Ok(Located {
+        dir: stack.top().try_clone_to_owned()?,
+        path,
+        stat,
+        name,
+    })
 }
 
 fn absent(stack: Stack, part: String, todo: VecDeque<String>) -> io::Result<Located> {
     if todo.iter().any(|part| part == "..") {
         return Err(Errno::NOENT.into());
     }
-    let rest: Vec<String> = todo.into_iter().filter(|part| !part.is_empty() && part != ".").collect();
+    let rest: Vec<String> = todo
+        .into_iter()
+        .filter(|part| !part.is_empty() && part != ".")
+        .collect();
     if rest.is_empty() {
         return found(stack, part, None);
     }
     let mut names = stack.names.clone();
     names.push(part);
     names.extend(rest);
-    Ok(Located { dir: stack.top().try_clone_to_owned()?, path: canonical(&names)?, stat: None, name: None })
+    Ok(Located {
+        dir: stack.top().try_clone_to_owned()?,
+        path: canonical(&names)?,
+        stat: None,
+        name: None,
+    })
 }

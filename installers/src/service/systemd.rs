@@ -12,7 +12,12 @@ pub const UNIT: &str = "amazon-ssm-agent.service";
 /// The administrator's directory: enablement links, masks and overriding units.
 pub const ADMIN_DIR: &str = "/etc/systemd/system";
 /// Where units are looked for, the first match wins (systemd.unit(5); /run is empty in an image).
-const SEARCH: [&str; 4] = [ADMIN_DIR, "/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"];
+const SEARCH: [&str; 4] = [
+    ADMIN_DIR,
+    "/usr/local/lib/systemd/system",
+    "/lib/systemd/system",
+    "/usr/lib/systemd/system",
+];
 const UNIT_LIMIT: usize = 256 * 1024;
 
 /// The `[Install]` section.
@@ -32,12 +37,20 @@ pub fn parse_install(text: &str) -> Install {
         if line.starts_with('[') {
             section = line;
         }
-        let Some((key, value)) = line.split_once('=').filter(|_| section == "[Install]") else { continue };
+        let Some((key, value)) = line.split_once('=').filter(|_| section == "[Install]") else {
+            continue;
+        };
         // Only plain unit names: the text becomes a path.
-        let names = value.split_whitespace().filter(|name| !name.contains('/') && !name.starts_with('.'));
+        let names = value
+            .split_whitespace()
+            .filter(|name| !name.contains('/') && !name.starts_with('.'));
         match key.trim() {
-            "WantedBy" => install.link_dirs.extend(names.map(|name| format!("{name}.wants"))),
-            "RequiredBy" => install.link_dirs.extend(names.map(|name| format!("{name}.requires"))),
+            "WantedBy" => install
+                .link_dirs
+                .extend(names.map(|name| format!("{name}.wants"))),
+            "RequiredBy" => install
+                .link_dirs
+                .extend(names.map(|name| format!("{name}.requires"))),
             "Alias" => install.aliases.extend(names.map(str::to_owned)),
             _ => {}
         }
@@ -51,13 +64,20 @@ pub fn state(root: &Root, unit: &str) -> Result<Enablement, IoError> {
     if is_mask(root, &admin)? {
         return Ok(Enablement::Masked(admin));
     }
-    let Some(file) = find(root, unit)? else { return Ok(Enablement::Missing) };
+    let Some(file) = find(root, unit)? else {
+        return Ok(Enablement::Missing);
+    };
     let bytes = root.read(&file, UNIT_LIMIT)?.unwrap_or_default();
     let install = parse_install(&String::from_utf8_lossy(&bytes));
     for dir in &install.link_dirs {
         for base in SEARCH {
-            let link = path(base, dir)?.join(unit).map_err(|error| invalid(unit, error))?;
-            if root.meta(&link, Last::Keep)?.is_some_and(|meta| meta.kind == Kind::Link) {
+            let link = path(base, dir)?
+                .join(unit)
+                .map_err(|error| invalid(unit, error))?;
+            if root
+                .meta(&link, Last::Keep)?
+                .is_some_and(|meta| meta.kind == Kind::Link)
+            {
                 return Ok(Enablement::Enabled(link));
             }
         }
@@ -69,7 +89,10 @@ pub fn state(root: &Root, unit: &str) -> Result<Enablement, IoError> {
 pub fn find(root: &Root, unit: &str) -> Result<Option<RootPath>, IoError> {
     for base in SEARCH {
         let place = path(base, unit)?;
-        if root.meta(&place, Last::Follow)?.is_some_and(|meta| meta.kind == Kind::File) {
+        if root
+            .meta(&place, Last::Follow)?
+            .is_some_and(|meta| meta.kind == Kind::File)
+        {
             return Ok(Some(place));
         }
     }
@@ -88,7 +111,11 @@ pub fn enable(root: &Root, unit: &str, unit_dir: Option<&str>, set: &mut ChangeS
         }
     }
     let Some((base, place, bytes)) = found else {
-        return Err(IoError::new("find unit", unit, io::Error::from(io::ErrorKind::NotFound)));
+        return Err(IoError::new(
+            "find unit",
+            unit,
+            io::Error::from(io::ErrorKind::NotFound),
+        ));
     };
     let install = parse_install(&String::from_utf8_lossy(&bytes));
     let is_vendor = base.ends_with("/lib/systemd/system") && base != "/usr/local/lib/systemd/system";
@@ -140,7 +167,10 @@ mod tests {
     fn reads_only_the_install_section() {
         let text = "[Unit]\nWantedBy=no.target\n[Install]\n WantedBy = multi-user.target graphical.target\nAlias=ssm.service\nRequiredBy=../evil.target a/b\n";
         let install = parse_install(text);
-        assert_eq!(install.link_dirs, ["multi-user.target.wants", "graphical.target.wants"]);
+        assert_eq!(
+            install.link_dirs,
+            ["multi-user.target.wants", "graphical.target.wants"]
+        );
         assert_eq!(install.aliases, ["ssm.service"]);
     }
 }

@@ -13,7 +13,9 @@ const JOB_LIMIT: usize = 256 * 1024;
 /// Whether the agent's job starts at boot.
 pub fn state(root: &Root) -> Result<Enablement, IoError> {
     let (job, over) = (RootPath::fixed(JOB), RootPath::fixed(OVERRIDE));
-    let Some(bytes) = root.read(&job, JOB_LIMIT)? else { return Ok(Enablement::Missing) };
+    let Some(bytes) = root.read(&job, JOB_LIMIT)? else {
+        return Ok(Enablement::Missing);
+    };
     let override_bytes = root.read(&over, JOB_LIMIT)?.unwrap_or_default();
     if has_stanza(&override_bytes, "manual") {
         return Ok(Enablement::Masked(over));
@@ -26,9 +28,9 @@ pub fn state(root: &Root) -> Result<Enablement, IoError> {
 
 fn has_stanza(bytes: &[u8], stanza: &str) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).any(|line| {
-        line == stanza || line.starts_with(&format!("{stanza} "))
-    })
+    text.lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .any(|line| line == stanza || line.starts_with(&format!("{stanza} ")))
 }
 
 #[cfg(test)]

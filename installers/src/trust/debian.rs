@@ -47,17 +47,31 @@ pub fn anchor_state(
     if let Some(stem) = mozilla_stem
         && let Some(line) = blocked(root, stem, sha256)?
     {
-        return Ok(AnchorState::Blocked { path: RootPath::fixed(CONF), line });
+        return Ok(AnchorState::Blocked {
+            path: RootPath::fixed(CONF),
+            line,
+        });
     }
-    let is_trusted = trusted.digests.as_ref().is_some_and(|digests| digests.contains(sha256));
-    Ok(if is_trusted { AnchorState::Trusted } else { AnchorState::Missing })
+    let is_trusted = trusted
+        .digests
+        .as_ref()
+        .is_some_and(|digests| digests.contains(sha256));
+    Ok(if is_trusted {
+        AnchorState::Trusted
+    } else {
+        AnchorState::Missing
+    })
 }
 
 /// The line of the administrator's `!` for this certificate, by file name or by the bytes of the named file.
 fn blocked(root: &Root, stem: &str, sha256: &str) -> Result<Option<usize>, IoError> {
-    let conf = root.read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?.unwrap_or_default();
+    let conf = root
+        .read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?
+        .unwrap_or_default();
     for (number, line) in String::from_utf8_lossy(&conf).lines().enumerate() {
-        let Some(name) = line.strip_prefix('!').map(str::trim) else { continue };
+        let Some(name) = line.strip_prefix('!').map(str::trim) else {
+            continue;
+        };
         let by_name = name.rsplit('/').next() == Some(&format!("{stem}.crt"));
         if by_name || vendor_digests(root, name)?.iter().any(|digest| digest == sha256) {
             return Ok(Some(number + 1));
@@ -67,7 +81,9 @@ fn blocked(root: &Root, stem: &str, sha256: &str) -> Result<Option<usize>, IoErr
 }
 
 fn vendor_digests(root: &Root, name: &str) -> Result<Vec<String>, IoError> {
-    let Ok(path) = RootPath::new(&format!("{VENDOR_DIR}/{name}")) else { return Ok(Vec::new()) };
+    let Ok(path) = RootPath::new(&format!("{VENDOR_DIR}/{name}")) else {
+        return Ok(Vec::new());
+    };
     let bytes = root.read(&path, CERT_LIMIT)?.unwrap_or_default();
     Ok(pem_blocks(&bytes).iter().map(Certificate::sha256).collect())
 }
@@ -86,13 +102,24 @@ pub fn install(root: &Root, anchors: &[Anchor], set: &mut ChangeSet) -> Result<(
     let mut taken = BTreeSet::new();
     for anchor in anchors {
         let file = join(LOCAL_DIR, &format!("{}.crt", anchor.name))?;
-        set.put(root, &file, OnLink::Refuse, Want::file(anchor.pem.clone().into_bytes(), 0o644))?;
+        set.put(
+            root,
+            &file,
+            OnLink::Refuse,
+            Want::file(anchor.pem.clone().into_bytes(), 0o644),
+        )?;
         let link_name = format!("{}.pem", link_stem(&anchor.name));
-        set.put(root, &join(CERTS_DIR, &link_name)?, OnLink::Replace, Want::link(file.as_str()))?;
+        set.put(
+            root,
+            &join(CERTS_DIR, &link_name)?,
+            OnLink::Replace,
+            Want::link(file.as_str()),
+        )?;
         put_hash_link(root, anchor, &link_name, &mut taken, set)?;
     }
     let new_local = with_anchors(&local, anchors)?;
-    let rebuilt = |files: &[(RootPath, Vec<u8>)]| concat(vendor.iter().chain(files.iter().map(|(_, bytes)| bytes)));
+    let rebuilt =
+        |files: &[(RootPath, Vec<u8>)]| concat(vendor.iter().chain(files.iter().map(|(_, bytes)| bytes)));
     let bytes = match bundle {
         // The bundle is what the tool would make of the tree as it is: so make what it would make of the new one.
         Some(old) if old == rebuilt(&local) => rebuilt(&new_local),
@@ -109,7 +136,10 @@ pub fn install(root: &Root, anchors: &[Anchor], set: &mut ChangeSet) -> Result<(
     set.edit(root, &bundle_path, bytes, 0o644)
 }
 
-fn with_anchors(local: &[(RootPath, Vec<u8>)], anchors: &[Anchor]) -> Result<Vec<(RootPath, Vec<u8>)>, IoError> {
+fn with_anchors(
+    local: &[(RootPath, Vec<u8>)],
+    anchors: &[Anchor],
+) -> Result<Vec<(RootPath, Vec<u8>)>, IoError> {
     let mut files = local.to_vec();
     for anchor in anchors {
         let path = join(LOCAL_DIR, &format!("{}.crt", anchor.name))?;
@@ -134,10 +164,17 @@ fn concat<'a>(files: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
 
 /// The distribution's enabled certificates, in the order of the configuration file.
 fn vendor_part(root: &Root) -> Result<Vec<Vec<u8>>, IoError> {
-    let conf = root.read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?.unwrap_or_default();
+    let conf = root
+        .read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?
+        .unwrap_or_default();
     let mut files = Vec::new();
-    for line in String::from_utf8_lossy(&conf).lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])) {
-        let Ok(path) = RootPath::new(&format!("{VENDOR_DIR}/{line}")) else { continue };
+    for line in String::from_utf8_lossy(&conf)
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with(['#', '!']))
+    {
+        let Ok(path) = RootPath::new(&format!("{VENDOR_DIR}/{line}")) else {
+            continue;
+        };
         files.extend(root.read(&path, CERT_LIMIT)?);
     }
     Ok(files)
@@ -189,8 +226,12 @@ fn put_hash_link(
     taken: &mut BTreeSet<String>,
     set: &mut ChangeSet,
 ) -> Result<(), IoError> {
-    let Some(certificate) = pem_blocks(anchor.pem.as_bytes()).into_iter().next() else { return Ok(()) };
-    let Some(hash) = certificate.subject_hash() else { return Ok(()) };
+    let Some(certificate) = pem_blocks(anchor.pem.as_bytes()).into_iter().next() else {
+        return Ok(());
+    };
+    let Some(hash) = certificate.subject_hash() else {
+        return Ok(());
+    };
     for number in 0..100 {
         let name = format!("{hash}.{number}");
         let path = join(CERTS_DIR, &name)?;
@@ -210,6 +251,11 @@ fn put_hash_link(
 }
 
 fn join(dir: &str, name: &str) -> Result<RootPath, IoError> {
-    RootPath::new(&format!("{dir}/{name}"))
-        .map_err(|error| IoError::new("name", name, std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))
+    RootPath::new(&format!("{dir}/{name}")).map_err(|error| {
+        IoError::new(
+            "name",
+            name,
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
+        )
+    })
 }

@@ -35,7 +35,11 @@ impl Certificate {
             return Err(CertificateError::PrivateKey);
         }
         let is_pem = bytes.windows(11).any(|window| window == b"-----BEGIN ");
-        let found = if is_pem { pem_blocks(bytes) } else { vec![Self { der: bytes.to_vec() }] };
+        let found = if is_pem {
+            pem_blocks(bytes)
+        } else {
+            vec![Self { der: bytes.to_vec() }]
+        };
         if found.is_empty() {
             return Err(CertificateError::Unreadable);
         }
@@ -74,12 +78,17 @@ impl Certificate {
 
     /// The subject's common name, else its organisational unit, else its organisation.
     pub fn label(&self) -> String {
-        let Ok((_, certificate)) = X509Certificate::from_der(&self.der) else { return String::new() };
+        let Ok((_, certificate)) = X509Certificate::from_der(&self.der) else {
+            return String::new();
+        };
         let subject = certificate.subject();
         let first = subject.iter_common_name().next();
         let first = first.or_else(|| subject.iter_organizational_unit().next());
         let first = first.or_else(|| subject.iter_organization().next());
-        first.and_then(|value| value.as_str().ok()).unwrap_or("").to_owned()
+        first
+            .and_then(|value| value.as_str().ok())
+            .unwrap_or("")
+            .to_owned()
     }
 
     /// OpenSSL's `X509_NAME_hash` since 1.0.0, eight hex digits; none when the subject cannot be read.
@@ -97,7 +106,10 @@ impl Certificate {
             canonical.extend(der(Tag::Set, true, attributes.concat())?);
         }
         let digest: [u8; 20] = Sha1::digest(&canonical).into();
-        Some(format!("{:08x}", u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])))
+        Some(format!(
+            "{:08x}",
+            u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
+        ))
     }
 
     fn check_ca(&self) -> Result<(), CertificateError> {
@@ -113,7 +125,11 @@ impl Certificate {
             Ok(None) => certificate.issuer() == certificate.subject(),
             Err(_) => false,
         };
-        if is_ca { Ok(()) } else { Err(CertificateError::NotCa(self.label())) }
+        if is_ca {
+            Ok(())
+        } else {
+            Err(CertificateError::NotCa(self.label()))
+        }
     }
 }
 
@@ -122,7 +138,9 @@ impl Certificate {
 pub fn pem_blocks(bytes: &[u8]) -> Vec<Certificate> {
     let blocks = Pem::iter_from_buffer(bytes).filter_map(Result::ok);
     let certificates = blocks.filter(|pem| pem.label == "CERTIFICATE" || pem.label == "X509 CERTIFICATE");
-    certificates.map(|pem| Certificate { der: pem.contents }).collect()
+    certificates
+        .map(|pem| Certificate { der: pem.contents })
+        .collect()
 }
 
 fn der(tag: Tag, constructed: bool, content: Vec<u8>) -> Option<Vec<u8>> {
@@ -141,28 +159,48 @@ fn canonical_value(value: &Any<'_>) -> Option<Vec<u8>> {
         }
         Tag::T61String => value.data.iter().map(|byte| char::from(*byte)).collect(),
         Tag::BmpString => {
-            let units: Vec<u16> = value.data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+            let units: Vec<u16> = value
+                .data
+                .chunks_exact(2)
+                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+                .collect();
             String::from_utf16_lossy(&units)
         }
         Tag::UniversalString => {
-            let quads = value.data.chunks_exact(4).map(|quad| u32::from_be_bytes([quad[0], quad[1], quad[2], quad[3]]));
-            quads.map(|code| char::from_u32(code).unwrap_or('\u{fffd}')).collect()
+            let quads = value
+                .data
+                .chunks_exact(4)
+                .map(|quad| u32::from_be_bytes([quad[0], quad[1], quad[2], quad[3]]));
+            quads
+                .map(|code| char::from_u32(code).unwrap_or('\u{fffd}'))
+                .collect()
         }
         _ => return value.to_der_vec().ok(),
     };
     let is_blank = |sign: char| matches!(sign, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
     let words: Vec<&str> = text.split(is_blank).filter(|word| !word.is_empty()).collect();
-    der(Tag::Utf8String, false, words.join(" ").to_ascii_lowercase().into_bytes())
+    der(
+        Tag::Utf8String,
+        false,
+        words.join(" ").to_ascii_lowercase().into_bytes(),
+    )
 }
 
 fn base64(bytes: &[u8]) -> String {
     const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let word = chunk
+            .iter()
+            .fold(0_u32, |word, byte| word << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
         for position in 0..4 {
             let sign = SIGNS[(word >> (18 - 6 * position)) as usize & 63];
-            text.push(if position > chunk.len() { '=' } else { char::from(sign) });
+            text.push(if position > chunk.len() {
+                '='
+            } else {
+                char::from(sign)
+            });
         }
     }
     text
@@ -176,11 +214,25 @@ mod tests {
     fn hashes_and_pem_of_the_catalog_are_reproduced() {
         for anchor in ssmbake_manifests::catalog().anchors() {
             let certificate = Certificate::from_der(anchor.der());
-            assert_eq!(certificate.subject_hash().as_deref(), Some(anchor.subject_hash.as_str()), "{}", anchor.id);
+            assert_eq!(
+                certificate.subject_hash().as_deref(),
+                Some(anchor.subject_hash.as_str()),
+                "{}",
+                anchor.id
+            );
             assert_eq!(certificate.sha256(), hex::encode(&anchor.sha256), "{}", anchor.id);
-            assert_eq!(pem_blocks(certificate.to_pem().as_bytes()), [certificate.clone()]);
-            assert_eq!(Certificate::read_ca_file(certificate.to_pem().as_bytes()), Ok(vec![certificate.clone()]));
-            assert_eq!(Certificate::read_ca_file(certificate.der()), Ok(vec![certificate]));
+            assert_eq!(
+                pem_blocks(certificate.to_pem().as_bytes()),
+                std::slice::from_ref(&certificate)
+            );
+            assert_eq!(
+                Certificate::read_ca_file(certificate.to_pem().as_bytes()),
+                Ok(vec![certificate.clone()])
+            );
+            assert_eq!(
+                Certificate::read_ca_file(certificate.der()),
+                Ok(vec![certificate])
+            );
         }
     }
 
@@ -188,7 +240,11 @@ mod tests {
     fn refuses_what_is_no_anchor() {
         let key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         assert_eq!(Certificate::read_ca_file(key), Err(CertificateError::PrivateKey));
-        for junk in [b"".as_slice(), b"hello", b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
+        for junk in [
+            b"".as_slice(),
+            b"hello",
+            b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
+        ] {
             assert_eq!(Certificate::read_ca_file(junk), Err(CertificateError::Unreadable));
         }
         let key = rcgen::KeyPair::generate().expect("key");
@@ -196,6 +252,9 @@ mod tests {
         let mut leaf_params = leaf;
         leaf_params.is_ca = rcgen::IsCa::ExplicitNoCa;
         let leaf = leaf_params.self_signed(&key).expect("cert");
-        assert!(matches!(Certificate::read_ca_file(leaf.pem().as_bytes()), Err(CertificateError::NotCa(_))));
+        assert!(matches!(
+            Certificate::read_ca_file(leaf.pem().as_bytes()),
+            Err(CertificateError::NotCa(_))
+        ));
     }
 }

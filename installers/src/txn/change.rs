@@ -107,7 +107,11 @@ impl Perm {
 
     /// As an existing file has it.
     pub fn like(meta: &Meta) -> Self {
-        Self { mode: meta.mode, uid: meta.uid, gid: meta.gid }
+        Self {
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+        }
     }
 }
 
@@ -149,12 +153,19 @@ pub enum Want {
 impl Want {
     /// A file of ours in root's name.
     pub fn file(bytes: Vec<u8>, mode: u32) -> Self {
-        Self::File { content: Content::Bytes(bytes), perm: Perm::root(mode), mtime: None }
+        Self::File {
+            content: Content::Bytes(bytes),
+            perm: Perm::root(mode),
+            mtime: None,
+        }
     }
 
     /// A symbolic link.
     pub fn link(target: impl Into<String>) -> Self {
-        Self::Link { target: target.into(), mtime: None }
+        Self::Link {
+            target: target.into(),
+            mtime: None,
+        }
     }
 }
 
@@ -166,8 +177,18 @@ pub struct ChangeSet {
 
 impl ChangeSet {
     /// Asks for `path` to become `want`. A later request for the same place wins.
-    pub fn put(&mut self, root: &Root, path: &RootPath, on_link: OnLink, want: Want) -> Result<RootPath, IoError> {
-        let last = if on_link == OnLink::Follow { Last::Follow } else { Last::Keep };
+    pub fn put(
+        &mut self,
+        root: &Root,
+        path: &RootPath,
+        on_link: OnLink,
+        want: Want,
+    ) -> Result<RootPath, IoError> {
+        let last = if on_link == OnLink::Follow {
+            Last::Follow
+        } else {
+            Last::Keep
+        };
         let place = root.canonical(path, last)?;
         if on_link == OnLink::Refuse && root.read_link(&place)?.is_some() {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link");
@@ -178,10 +199,20 @@ impl ChangeSet {
     }
 
     /// Replaces the bytes of a file, keeping its mode and owner where it exists and following a link to it.
-    pub fn edit(&mut self, root: &Root, path: &RootPath, bytes: Vec<u8>, new_mode: u32) -> Result<(), IoError> {
+    pub fn edit(
+        &mut self,
+        root: &Root,
+        path: &RootPath,
+        bytes: Vec<u8>,
+        new_mode: u32,
+    ) -> Result<(), IoError> {
         let meta = root.meta(path, Last::Follow)?;
         let perm = meta.as_ref().map_or(Perm::root(new_mode), Perm::like);
-        let want = Want::File { content: Content::Bytes(bytes), perm, mtime: None };
+        let want = Want::File {
+            content: Content::Bytes(bytes),
+            perm,
+            mtime: None,
+        };
         self.put(root, path, OnLink::Follow, want).map(drop)
     }
 
@@ -194,9 +225,10 @@ impl ChangeSet {
     pub fn read(&self, root: &Root, path: &RootPath, limit: usize) -> Result<Option<Vec<u8>>, IoError> {
         let place = root.canonical(path, Last::Follow)?;
         match self.wants.get(&place) {
-            Some(Want::File { content, .. }) => {
-                content.bytes(limit).map(Some).map_err(|error| IoError::new("read", path, error))
-            }
+            Some(Want::File { content, .. }) => content
+                .bytes(limit)
+                .map(Some)
+                .map_err(|error| IoError::new("read", path, error)),
             Some(Want::Absent) => Ok(None),
             _ => root.read(path, limit),
         }

@@ -30,8 +30,8 @@ pub(super) enum Undo {
     RemoveDir,
     /// The old file or link waits under this name in the same directory.
     Restore { backup: String },
-    /// An empty directory was removed.
-    MakeDir { mode: u32, uid: u32, gid: u32 },
+    /// A directory that goes when the rest is done: backups of its files wait in it until then.
+    KeepDir,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,7 +65,12 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(entries: Vec<Entry>, dirs: Vec<DirTime>, epoch: Option<i64>) -> Self {
-        Self { schema: SCHEMA, entries, dirs, epoch }
+        Self {
+            schema: SCHEMA,
+            entries,
+            dirs,
+            epoch,
+        }
     }
 }
 
@@ -114,7 +119,13 @@ impl Journal {
             io::ErrorKind::AlreadyExists => JournalError::Pending,
             _ => JournalError::Io(io_error("write")(error)),
         })?;
-        Ok(Self { file, dir, place, record, committed: false })
+        Ok(Self {
+            file,
+            dir,
+            place,
+            record,
+            committed: false,
+        })
     }
 
     /// The journal that an interrupted run left, if there is one.
@@ -128,14 +139,21 @@ impl Journal {
             return Ok(None);
         }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, NAME, flags, Mode::empty()).map_err(|e| io_error("open")(e.into()))?;
+        let fd =
+            rustix::fs::openat(&dir, NAME, flags, Mode::empty()).map_err(|e| io_error("open")(e.into()))?;
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::AGAIN) => return Err(JournalError::Busy),
             other => other.map_err(|e| io_error("lock")(e.into()))?,
         }
         let mut file = File::from(fd);
         let (record, committed) = parse(&mut file)?;
-        Ok(Some(Self { file, dir, place, record, committed }))
+        Ok(Some(Self {
+            file,
+            dir,
+            place,
+            record,
+            committed,
+        }))
     }
 
     /// From here on an interrupted run is finished, not undone.
@@ -163,9 +181,20 @@ impl Journal {
         for dir in self.record.dirs.iter().filter(|dir| dir.path != self.place) {
             set_dir_time(root, dir, self.target_time(dir))?;
         }
-        if self.committed && let Some(epoch) = self.record.epoch {
-            for entry in self.record.entries.iter().filter(|entry| entry.undo == Undo::RemoveDir) {
-                let dir = DirTime { path: entry.path.clone(), mtime: epoch, nsec: 0 };
+        if self.committed
+            && let Some(epoch) = self.record.epoch
+        {
+            for entry in self
+                .record
+                .entries
+                .iter()
+                .filter(|entry| entry.undo == Undo::RemoveDir)
+            {
+                let dir = DirTime {
+                    path: entry.path.clone(),
+                    mtime: epoch,
+                    nsec: 0,
+                };
                 set_dir_time(root, &dir, Some((epoch, 0)))?;
             }
         }
@@ -174,7 +203,11 @@ impl Journal {
         if let Some(dir) = own {
             set_dir_time(root, dir, self.target_time(dir))?;
         }
-        Ok(if self.committed { Settled::Finished } else { Settled::RolledBack })
+        Ok(if self.committed {
+            Settled::Finished
+        } else {
+            Settled::RolledBack
+        })
     }
 
     fn target_time(&self, dir: &DirTime) -> Option<(i64, u32)> {
@@ -206,7 +239,9 @@ fn write_whole(dir: &OwnedFd, record: &Record) -> io::Result<File> {
     let named = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
     let (fd, has_name) = match unnamed {
         Ok(fd) => (fd, false),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => (rustix::fs::openat(dir, NEW_NAME, named, mode)?, true),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            (rustix::fs::openat(dir, NEW_NAME, named, mode)?, true)
+        }
         Err(error) => return Err(error.into()),
     };
     rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
@@ -241,18 +276,28 @@ fn parse(file: &mut File) -> Result<(Record, bool), JournalError> {
     if !meta.is_file() {
         return Err(JournalError::Unusable("it is not a regular file".to_owned()));
     }
-    file.take(LIMIT).read_to_end(&mut bytes).map_err(io_error("read"))?;
-    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    file.take(LIMIT)
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read"))?;
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(bytes.len());
     let (line, rest) = bytes.split_at(end);
     let record: Record = serde_json::from_slice(line).map_err(|e| JournalError::Unusable(e.to_string()))?;
     if record.schema != SCHEMA {
-        return Err(JournalError::Unusable(format!("its schema is {}, this ssmbake reads {SCHEMA}", record.schema)));
+        return Err(JournalError::Unusable(format!(
+            "its schema is {}, this ssmbake reads {SCHEMA}",
+            record.schema
+        )));
     }
     Ok((record, rest.get(1..) == Some(COMMITTED)))
 }
 
 fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {
-    let Some((dir, name)) = open_parent(root, &entry.path)? else { return Ok(()) };
+    let Some((dir, name)) = open_parent(root, &entry.path)? else {
+        return Ok(());
+    };
     let act = || -> io::Result<()> {
         if let Some(temp) = &entry.temp {
             remove(&dir, temp, AtFlags::empty())?;
@@ -261,7 +306,7 @@ fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {
             Undo::Remove => remove(&dir, name, AtFlags::empty()),
             Undo::RemoveDir => remove(&dir, name, AtFlags::REMOVEDIR),
             Undo::Restore { backup } => restore(&dir, backup, name),
-            Undo::MakeDir { mode, uid, gid } => make_dir(&dir, name, *mode, *uid, *gid),
+            Undo::KeepDir => Ok(()),
         }
     };
     act().map_err(|error| IoError::new("restore", &entry.path, error))
@@ -269,14 +314,21 @@ fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {
 
 /// Commits: the old names go.
 fn forget(root: &Root, entry: &Entry) -> Result<(), IoError> {
-    let Some((dir, _)) = open_parent(root, &entry.path)? else { return Ok(()) };
+    let Some((dir, name)) = open_parent(root, &entry.path)? else {
+        return Ok(());
+    };
     let act = || -> io::Result<()> {
         if let Some(temp) = &entry.temp {
             remove(&dir, temp, AtFlags::empty())?;
         }
         match &entry.undo {
             Undo::Restore { backup } => remove(&dir, backup, AtFlags::empty()),
-            _ => Ok(()),
+            Undo::KeepDir => match rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR) {
+                // Somebody else's files are in it: it stays.
+                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+            Undo::Remove | Undo::RemoveDir => Ok(()),
         }
     };
     act().map_err(|error| IoError::new("clean up beside", &entry.path, error))
@@ -284,7 +336,9 @@ fn forget(root: &Root, entry: &Entry) -> Result<(), IoError> {
 
 /// A parent that does not exist (any more) was made by the interrupted run: nothing is below it.
 fn open_parent<'a>(root: &Root, path: &'a RootPath) -> Result<Option<(OwnedFd, &'a str)>, IoError> {
-    let Some(parent) = path.parent() else { return Ok(None) };
+    let Some(parent) = path.parent() else {
+        return Ok(None);
+    };
     match root.strict_dir(&parent) {
         Ok(dir) => Ok(Some((dir, path.name()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -327,8 +381,15 @@ pub(super) fn set_owner(fd: &impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
 }
 
 fn set_dir_time(root: &Root, dir: &DirTime, time: Option<(i64, u32)>) -> Result<(), IoError> {
-    let Some((seconds, nanos)) = time else { return Ok(()) };
-    let fd = root.strict_dir(&dir.path)?;
+    let Some((seconds, nanos)) = time else {
+        return Ok(());
+    };
+    let fd = match root.strict_dir(&dir.path) {
+        Ok(fd) => fd,
+        // It was removed in the same run.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
     rustix::fs::futimens(&fd, &times(seconds, nanos))
         .map_err(|error| IoError::new("set the time of", &dir.path, error))
 }
@@ -336,7 +397,13 @@ fn set_dir_time(root: &Root, dir: &DirTime, time: Option<(i64, u32)>) -> Result<
 /// A modification time; the access time stays.
 pub(super) fn times(seconds: i64, nanos: u32) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanos.into(),
+        },
     }
 }

@@ -80,7 +80,8 @@ impl Prepared {
 
     /// Adds what another set changes; a path of both is taken from `other`.
     pub fn join(&mut self, other: Self) {
-        self.changes.retain(|change| other.changes.iter().all(|theirs| theirs.path != change.path));
+        self.changes
+            .retain(|change| other.changes.iter().all(|theirs| theirs.path != change.path));
         self.changes.extend(other.changes);
         self.changes.sort_by(|one, two| one.path.cmp(&two.path));
     }
@@ -118,7 +119,13 @@ fn add_parents(root: &Root, wants: &mut BTreeMap<RootPath, Want>) -> Result<(), 
         }
     }
     for dir in missing {
-        wants.insert(dir, Want::Dir { perm: Perm::root(0o755), mtime: None });
+        wants.insert(
+            dir,
+            Want::Dir {
+                perm: Perm::root(0o755),
+                mtime: None,
+            },
+        );
     }
     Ok(())
 }
@@ -135,10 +142,11 @@ pub fn commit(
     }
     let entries = entries(&prepared.changes);
     let dirs = dir_times(root, &prepared.changes)?;
-    let mut journal = Journal::create(root, Record::new(entries.clone(), dirs, epoch)).map_err(|error| match error {
-        JournalError::Io(error) => TxnError::Unchanged(error),
-        other => TxnError::Journal(other),
-    })?;
+    let mut journal =
+        Journal::create(root, Record::new(entries.clone(), dirs, epoch)).map_err(|error| match error {
+            JournalError::Io(error) => TxnError::Unchanged(error),
+            other => TxnError::Journal(other),
+        })?;
     let pairs: Vec<(&Change, &Entry)> = prepared.changes.iter().zip(&entries).collect();
     if let Err(cause) = stage::stage_all(root, &pairs, epoch, checkpoint) {
         return Err(match journal.settle(root) {
@@ -146,7 +154,9 @@ pub fn commit(
             Err(rollback) => TxnError::Incomplete { cause, rollback },
         });
     }
-    let done = swap_all(root, &pairs, checkpoint).and_then(|()| stage::sync(root)).and_then(|()| journal.commit());
+    let done = swap_all(root, &pairs, checkpoint)
+        .and_then(|()| stage::sync(root))
+        .and_then(|()| journal.commit());
     if let Err(cause) = done {
         return Err(match journal.settle(root) {
             Ok(_) => TxnError::RolledBack(cause),
@@ -164,13 +174,20 @@ pub fn recover(root: &Root) -> Result<Option<Settled>, TxnError> {
         Ok(Some(journal)) => journal
             .settle(root)
             .map(Some)
-            .map_err(|rollback| TxnError::Incomplete { cause: interrupted(), rollback }),
+            .map_err(|rollback| TxnError::Incomplete {
+                cause: interrupted(),
+                rollback,
+            }),
         Err(error) => Err(TxnError::Journal(error)),
     }
 }
 
 fn interrupted() -> IoError {
-    IoError::new("finish", "an earlier run", io::Error::from(io::ErrorKind::Interrupted))
+    IoError::new(
+        "finish",
+        "an earlier run",
+        io::Error::from(io::ErrorKind::Interrupted),
+    )
 }
 
 fn entries(changes: &[Change]) -> Vec<Entry> {
@@ -179,13 +196,17 @@ fn entries(changes: &[Change]) -> Vec<Entry> {
         let undo = match (&change.want, &change.before) {
             (Want::Dir { .. }, None) => Undo::RemoveDir,
             (_, None) => Undo::Remove,
-            (_, Some(meta)) if meta.kind == Kind::Dir => {
-                Undo::MakeDir { mode: meta.mode, uid: meta.uid, gid: meta.gid }
-            }
-            (_, Some(_)) => Undo::Restore { backup: name(index, "old") },
+            (_, Some(meta)) if meta.kind == Kind::Dir => Undo::KeepDir,
+            (_, Some(_)) => Undo::Restore {
+                backup: name(index, "old"),
+            },
         };
         let staged = !matches!(change.want, Want::Absent | Want::Dir { .. });
-        Entry { path: change.path.clone(), temp: staged.then(|| name(index, "new")), undo }
+        Entry {
+            path: change.path.clone(),
+            temp: staged.then(|| name(index, "new")),
+            undo,
+        }
     };
     changes.iter().enumerate().map(entry).collect()
 }
@@ -195,11 +216,20 @@ fn dir_times(root: &Root, changes: &[Change]) -> Result<Vec<DirTime>, IoError> {
     let mut dirs: BTreeSet<RootPath> = changes.iter().filter_map(|change| change.path.parent()).collect();
     dirs.insert(journal::place(root)?);
     // An emptied directory comes back with its own time.
-    dirs.extend(changes.iter().filter(|c| c.before.is_some_and(|m| m.kind == Kind::Dir)).map(|c| c.path.clone()));
+    dirs.extend(
+        changes
+            .iter()
+            .filter(|c| c.before.is_some_and(|m| m.kind == Kind::Dir))
+            .map(|c| c.path.clone()),
+    );
     let mut times = Vec::new();
     for path in dirs {
         if let Some(meta) = root.meta(&path, Last::Keep)? {
-            times.push(DirTime { path, mtime: meta.mtime, nsec: meta.mtime_nsec });
+            times.push(DirTime {
+                path,
+                mtime: meta.mtime,
+                nsec: meta.mtime_nsec,
+            });
         }
     }
     Ok(times)
@@ -207,8 +237,9 @@ fn dir_times(root: &Root, changes: &[Change]) -> Result<Vec<DirTime>, IoError> {
 
 /// The visible part: every path changes by one rename; removals come last, children first.
 fn swap_all(root: &Root, pairs: &[(&Change, &Entry)], checkpoint: &Checkpoint<'_>) -> Result<(), IoError> {
-    let (removals, arrivals): (Vec<_>, Vec<_>) =
-        pairs.iter().partition(|(change, _)| matches!(change.want, Want::Absent));
+    let (removals, arrivals): (Vec<_>, Vec<_>) = pairs
+        .iter()
+        .partition(|(change, _)| matches!(change.want, Want::Absent));
     for (change, entry) in arrivals.into_iter().chain(removals.into_iter().rev()) {
         swap(root, change, entry, checkpoint).map_err(|error| IoError::new("change", &change.path, error))?;
     }
@@ -216,32 +247,30 @@ fn swap_all(root: &Root, pairs: &[(&Change, &Entry)], checkpoint: &Checkpoint<'_
 }
 
 fn swap(root: &Root, change: &Change, entry: &Entry, checkpoint: &Checkpoint<'_>) -> io::Result<()> {
-    let Some(parent) = change.path.parent() else { return Ok(()) };
+    let Some(parent) = change.path.parent() else {
+        return Ok(());
+    };
     checkpoint(&change.path)?;
     let name = change.path.name();
-    if matches!(change.want, Want::Dir { .. }) {
+    if matches!(change.want, Want::Dir { .. }) || entry.undo == Undo::KeepDir {
         return Ok(());
     }
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     let now = meta_at(&dir, name)?;
-    if now.as_ref().map(fingerprint) != change.before.as_ref().map(fingerprint) {
+    let identity = |meta: &Meta| (meta.id, meta.mtime, meta.mtime_nsec);
+    if now.as_ref().map(identity) != change.before.as_ref().map(identity) {
         return Err(io::Error::other("it was changed by somebody else meanwhile"));
     }
     if let Undo::Restore { backup } = &entry.undo {
         rustix::fs::linkat(&dir, name, &dir, backup, AtFlags::empty())?;
     }
-    match (&entry.temp, &change.before) {
-        (Some(temp), _) => rustix::fs::renameat(&dir, temp, &dir, name)?,
-        (None, Some(meta)) if meta.kind == Kind::Dir => rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)?,
-        (None, _) => rustix::fs::unlinkat(&dir, name, AtFlags::empty())?,
+    match &entry.temp {
+        Some(temp) => rustix::fs::renameat(&dir, temp, &dir, name)?,
+        None => rustix::fs::unlinkat(&dir, name, AtFlags::empty())?,
     }
     Ok(())
 }
 
-/// What tells that somebody else was at a path. Our own removals have changed a directory's time already.
-fn fingerprint(meta: &Meta) -> ((u64, u64), Option<(i64, u32)>) {
-    (meta.id, (meta.kind != Kind::Dir).then_some((meta.mtime, meta.mtime_nsec)))
-}
-
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the tree from outside")]
 mod tests;

@@ -13,7 +13,12 @@ use crate::error::IoError;
 use crate::root::{Kind, Last, Meta, Root, RootPath};
 
 /// Whether `path` is not yet as wanted.
-pub(super) fn differs(root: &Root, path: &RootPath, want: &Want, before: Option<&Meta>) -> Result<bool, IoError> {
+pub(super) fn differs(
+    root: &Root,
+    path: &RootPath,
+    want: &Want,
+    before: Option<&Meta>,
+) -> Result<bool, IoError> {
     let kind = before.map(|meta| meta.kind);
     match (want, kind) {
         (Want::Absent, None) => Ok(false),
@@ -28,7 +33,9 @@ pub(super) fn differs(root: &Root, path: &RootPath, want: &Want, before: Option<
             Ok(root.meta(to, Last::Keep)?.map(|meta| meta.id) != before.map(|meta| meta.id))
         }
         (Want::File { content, perm, .. }, _) => {
-            let Some(meta) = before.filter(|meta| meta.kind == Kind::File) else { return Ok(true) };
+            let Some(meta) = before.filter(|meta| meta.kind == Kind::File) else {
+                return Ok(true);
+            };
             Ok(Perm::like(meta) != *perm || meta.size != content.len() || !same_bytes(root, path, content)?)
         }
     }
@@ -39,14 +46,19 @@ fn in_the_way(path: &RootPath, why: &'static str) -> IoError {
 }
 
 fn same_bytes(root: &Root, path: &RootPath, content: &Content) -> Result<bool, IoError> {
-    let Some(file) = root.open_file(path)? else { return Ok(false) };
+    let Some(file) = root.open_file(path)? else {
+        return Ok(false);
+    };
     let fail = |error| IoError::new("read", path, error);
     match content {
         Content::Bytes(bytes) => equal(io::BufReader::new(file), bytes.as_slice()).map_err(fail),
         Content::Spool(slice) => {
             let wanted = slice.reader().map_err(fail)?;
-            equal(io::BufReader::with_capacity(1 << 16, file), io::BufReader::with_capacity(1 << 16, wanted))
-                .map_err(fail)
+            equal(
+                io::BufReader::with_capacity(1 << 16, file),
+                io::BufReader::with_capacity(1 << 16, wanted),
+            )
+            .map_err(fail)
         }
     }
 }
@@ -83,7 +95,8 @@ pub(super) fn stage_all(
             .map_err(|error| IoError::new("write", &change.path, error))?;
     }
     for (change, entry) in pairs.iter().filter(|(change, _)| is_hard_link(change)) {
-        stage_hard_link(root, change, entry, pairs).map_err(|error| IoError::new("link", &change.path, error))?;
+        stage_hard_link(root, change, entry, pairs)
+            .map_err(|error| IoError::new("link", &change.path, error))?;
     }
     sync(root)
 }
@@ -103,17 +116,25 @@ fn check_space(root: &Root, pairs: &[(&Change, &Entry)]) -> Result<(), IoError> 
             _ => None,
         })
         .sum();
-    let Ok(stat) = rustix::fs::fstatvfs(root) else { return Ok(()) };
+    let Ok(stat) = rustix::fs::fstatvfs(root) else {
+        return Ok(());
+    };
     if stat.f_blocks > 0 && stat.f_bfree.saturating_mul(stat.f_frsize) < needed {
         let free = stat.f_bfree.saturating_mul(stat.f_frsize);
         let why = format!("{needed} bytes are needed, {free} are free");
-        return Err(IoError::new("write to", RootPath::top(), io::Error::new(io::ErrorKind::StorageFull, why)));
+        return Err(IoError::new(
+            "write to",
+            RootPath::top(),
+            io::Error::new(io::ErrorKind::StorageFull, why),
+        ));
     }
     Ok(())
 }
 
 fn stage(root: &Root, change: &Change, entry: &Entry, epoch: Option<i64>) -> io::Result<()> {
-    let Some(parent) = change.path.parent() else { return Ok(()) };
+    let Some(parent) = change.path.parent() else {
+        return Ok(());
+    };
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     match (&change.want, &entry.temp) {
         (Want::Dir { perm, .. }, _) => make_dir(&dir, change.path.name(), perm.mode, perm.uid, perm.gid),
@@ -175,7 +196,10 @@ fn copy_xattrs(dir: &OwnedFd, name: &str, to: &File, content: &Content) -> io::R
         Err(error) => return Err(error.into()),
     };
     let is_payload = matches!(content, Content::Spool(_));
-    for name in names[..used].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names[..used]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         if is_payload && name != b"security.selinux" {
             continue;
         }
@@ -186,15 +210,25 @@ fn copy_xattrs(dir: &OwnedFd, name: &str, to: &File, content: &Content) -> io::R
     Ok(())
 }
 
-fn stage_hard_link(root: &Root, change: &Change, entry: &Entry, pairs: &[(&Change, &Entry)]) -> io::Result<()> {
-    let (Want::HardLink { to }, Some(temp), Some(parent)) = (&change.want, &entry.temp, change.path.parent()) else {
+fn stage_hard_link(
+    root: &Root,
+    change: &Change,
+    entry: &Entry,
+    pairs: &[(&Change, &Entry)],
+) -> io::Result<()> {
+    let (Want::HardLink { to }, Some(temp), Some(parent)) = (&change.want, &entry.temp, change.path.parent())
+    else {
         return Ok(());
     };
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     let first = pairs.iter().find(|(other, _)| other.path == *to);
     // The first name is either staged in this run or stands in the tree as wanted.
-    let name = first.and_then(|(_, entry)| entry.temp.as_deref()).unwrap_or(to.name());
-    let Some(first_parent) = to.parent() else { return Err(io::ErrorKind::NotFound.into()) };
+    let name = first
+        .and_then(|(_, entry)| entry.temp.as_deref())
+        .unwrap_or(to.name());
+    let Some(first_parent) = to.parent() else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
     let first_dir = root.strict_dir(&first_parent).map_err(|error| error.source)?;
     rustix::fs::linkat(&first_dir, name, &dir, temp, AtFlags::empty())?;
     Ok(())

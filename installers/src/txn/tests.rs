@@ -1,1 +1,147 @@
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
 
+use super::*;
+use crate::root::Resolver;
+
+fn tree() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("directory");
+    for path in ["var/lib", "etc/old"] {
+        fs::create_dir_all(dir.path().join(path)).expect("directory");
+    }
+    for (path, text) in [
+        ("etc/edited", "before"),
+        ("etc/gone", "gone"),
+        ("etc/old/file", "old"),
+    ] {
+        fs::write(dir.path().join(path), text).expect("file");
+    }
+    dir
+}
+
+fn wants(root: &Root) -> Prepared {
+    let mut set = ChangeSet::default();
+    let mut put = |path: &str, want| {
+        set.put(root, &RootPath::new(path).expect("path"), OnLink::Replace, want)
+            .expect("put")
+    };
+    put("/etc/edited", Want::file(b"after".to_vec(), 0o640));
+    put("/etc/new/deep/file", Want::file(b"new".to_vec(), 0o600));
+    put("/etc/new/link", Want::link("deep/file"));
+    put(
+        "/etc/new/hard",
+        Want::HardLink {
+            to: RootPath::new("/etc/new/deep/file").expect("path"),
+        },
+    );
+    put("/etc/gone", Want::Absent);
+    put("/etc/old/file", Want::Absent);
+    put("/etc/old", Want::Absent);
+    prepare(root, set).expect("prepare")
+}
+
+/// Paths with kind, mode, inode, time and content.
+fn look(dir: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(dir).expect("list").flatten() {
+        let meta = entry.path().symlink_metadata().expect("metadata");
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        lines.push(format!(
+            "{} {:o} {} {}.{} {text}",
+            entry.path().display(),
+            meta.mode(),
+            meta.ino(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        ));
+        if meta.is_dir() {
+            lines.extend(look(&entry.path()));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+#[test]
+fn all_or_nothing_at_every_checkpoint() {
+    for resolver in [Resolver::Kernel, Resolver::Walker] {
+        let mut stop = 0;
+        loop {
+            let dir = tree();
+            let root = Root::open(dir.path()).expect("root").with_resolver(resolver);
+            let before = look(dir.path());
+            let count = Cell::new(0);
+            let checkpoint = |_: &RootPath| {
+                count.set(count.get() + 1);
+                if count.get() > stop {
+                    Err(io::Error::other("stopped"))
+                } else {
+                    Ok(())
+                }
+            };
+            match commit(&root, &wants(&root), None, &checkpoint) {
+                Ok(()) => break,
+                Err(TxnError::Unchanged(_) | TxnError::RolledBack(_)) => {
+                    assert_eq!(look(dir.path()), before, "stop {stop}")
+                }
+                Err(other) => panic!("{other}"),
+            }
+            stop += 1;
+        }
+        assert!(stop > 10, "{stop}");
+    }
+}
+
+#[test]
+fn the_wanted_state_is_reached_and_then_nothing_is_left_to_do() {
+    let dir = tree();
+    let root = Root::open(dir.path()).expect("root");
+    commit(&root, &wants(&root), Some(1_000_000_000), &|_| Ok(())).expect("commit");
+    assert_eq!(
+        fs::read_to_string(dir.path().join("etc/edited")).expect("file"),
+        "after"
+    );
+    assert_eq!(
+        fs::read_to_string(dir.path().join("etc/new/link")).expect("link"),
+        "new"
+    );
+    assert!(!dir.path().join("etc/gone").exists() && !dir.path().join("etc/old").exists());
+    assert_eq!(fs::read_dir(dir.path().join("var/lib")).expect("list").count(), 0);
+    assert!(wants(&root).is_empty());
+}
+
+#[test]
+fn a_journal_that_is_held_or_damaged_is_respected() {
+    let dir = tree();
+    let root = Root::open(dir.path()).expect("root");
+    let journal = dir.path().join("var/lib/.ssmbake-journal");
+    fs::write(&journal, "{\"schema\":1}").expect("journal");
+    assert!(matches!(
+        recover(&root),
+        Err(TxnError::Journal(JournalError::Unusable(_)))
+    ));
+    let held = fs::File::open(&journal).expect("open");
+    held.lock().expect("lock");
+    assert!(matches!(
+        recover(&root),
+        Err(TxnError::Journal(JournalError::Busy))
+    ));
+}
+
+#[test]
+fn a_directory_swapped_for_a_link_stops_the_write() {
+    let (dir, outside) = (tree(), tempfile::tempdir().expect("directory"));
+    let root = Root::open(dir.path()).expect("root");
+    let prepared = wants(&root);
+    let swap = |path: &RootPath| {
+        if path.as_str() == "/etc/new/deep/file" {
+            fs::rename(dir.path().join("etc/new/deep"), dir.path().join("etc/moved"))?;
+            std::os::unix::fs::symlink(outside.path(), dir.path().join("etc/new/deep"))?;
+        }
+        Ok(())
+    };
+    assert!(commit(&root, &prepared, None, &swap).is_err());
+    assert_eq!(fs::read_dir(outside.path()).expect("list").count(), 0);
+}

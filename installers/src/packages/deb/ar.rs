@@ -42,7 +42,10 @@ pub(super) fn layout(mut file: &File, size: u64) -> Result<Layout, PackageError>
         at = member.offset + member.size + member.size % 2;
         // The padding of an odd last member may be missing, as ar itself allows.
         if member.offset + member.size > size {
-            return Err(PackageError::Malformed(format!("member `{}` is cut short", member.name)));
+            return Err(PackageError::Malformed(format!(
+                "member `{}` is cut short",
+                member.name
+            )));
         }
         members.push(member);
     }
@@ -55,12 +58,21 @@ fn parse_header(header: &[u8; HEADER], offset: u64) -> Result<ArMember, PackageE
     if &header[58..] != b"`\n" {
         return Err(bad());
     }
-    let name = std::str::from_utf8(&header[..16]).map_err(|_| bad())?.trim_end().trim_end_matches('/');
-    let size = std::str::from_utf8(&header[48..58]).map_err(|_| bad())?.trim_end();
+    let name = std::str::from_utf8(&header[..16])
+        .map_err(|_| bad())?
+        .trim_end()
+        .trim_end_matches('/');
+    let size = std::str::from_utf8(&header[48..58])
+        .map_err(|_| bad())?
+        .trim_end();
     if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad());
     }
-    Ok(ArMember { name: name.to_owned(), offset, size: size.parse().map_err(|_| bad())? })
+    Ok(ArMember {
+        name: name.to_owned(),
+        offset,
+        size: size.parse().map_err(|_| bad())?,
+    })
 }
 
 fn read_version(mut file: &File, first: Option<&ArMember>) -> Result<String, PackageError> {
@@ -76,7 +88,10 @@ fn read_version(mut file: &File, first: Option<&ArMember>) -> Result<String, Pac
 
 fn arrange(members: Vec<ArMember>, at_end: bool, version: &str) -> Result<Layout, PackageError> {
     if !version.starts_with("2.") || !version.ends_with('\n') {
-        return Err(PackageError::Malformed(format!("its format is `{}`, not 2.x", version.trim())));
+        return Err(PackageError::Malformed(format!(
+            "its format is `{}`, not 2.x",
+            version.trim()
+        )));
     }
     let mut rest = members.into_iter().skip(1);
     let (control, data) = (rest.next(), rest.next());
@@ -89,6 +104,8 @@ fn arrange(members: Vec<ArMember>, at_end: bool, version: &str) -> Result<Layout
             Ok(Layout { control, data })
         }
         (Some(_), Some(_), _) => Err(PackageError::Malformed("bytes follow its data member".to_owned())),
-        _ => Err(PackageError::Malformed("it lacks a control or data member".to_owned())),
+        _ => Err(PackageError::Malformed(
+            "it lacks a control or data member".to_owned(),
+        )),
     }
 }

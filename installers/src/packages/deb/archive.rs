@@ -89,7 +89,12 @@ impl DebPackage {
         let (control, control_files) = read_control(file, &layout.control)?;
         let conffiles = conffile_list(&control_files)?;
         let members = read_payload(file, &layout.data, spool, limits)?;
-        Ok(Self { control, control_files, conffiles, members })
+        Ok(Self {
+            control,
+            control_files,
+            conffiles,
+            members,
+        })
     }
 
     /// The package must be the agent, of this version and architecture: a good signature over an older package
@@ -103,7 +108,11 @@ impl DebPackage {
         ];
         for (field, wanted, found) in pairs {
             if wanted != found {
-                return Err(PackageError::WrongPackage { field, wanted: wanted.to_owned(), found: found.to_owned() });
+                return Err(PackageError::WrongPackage {
+                    field,
+                    wanted: wanted.to_owned(),
+                    found: found.to_owned(),
+                });
             }
         }
         Ok(())
@@ -121,7 +130,9 @@ fn malformed(part: &str, why: impl std::fmt::Display) -> PackageError {
 
 fn decoder<'a>(file: &'a File, member: &ArMember) -> Result<Box<dyn Read + Send + 'a>, PackageError> {
     let mut source = file;
-    source.seek(SeekFrom::Start(member.offset)).map_err(|error| malformed(&member.name, error))?;
+    source
+        .seek(SeekFrom::Start(member.offset))
+        .map_err(|error| malformed(&member.name, error))?;
     let source = io::BufReader::with_capacity(CHUNK, source.take(member.size));
     let ending = member.name.split_once(".tar").map_or("", |(_, ending)| ending);
     Ok(match ending {
@@ -132,7 +143,12 @@ fn decoder<'a>(file: &'a File, member: &ArMember) -> Result<Box<dyn Read + Send 
             let inner = ruzstd::decoding::StreamingDecoder::new(source);
             Box::new(inner.map_err(|error| malformed(&member.name, error))?)
         }
-        _ => return Err(malformed(&member.name, "its compression is none of none, gz, xz, zst")),
+        _ => {
+            return Err(malformed(
+                &member.name,
+                "its compression is none of none, gz, xz, zst",
+            ));
+        }
     })
 }
 
@@ -151,16 +167,24 @@ fn read_control(file: &File, member: &ArMember) -> Result<(Paragraph, ControlFil
         let name = raw.trim_start_matches("./").to_owned();
         let is_plain = entry.header().entry_type().is_file() && !name.contains('/') && is_info_name(&name);
         if !is_plain {
-            return Err(PackageError::Hostile { member: raw, why: "is no plain control file" });
+            return Err(PackageError::Hostile {
+                member: raw,
+                why: "is no plain control file",
+            });
         }
         let mode = entry.header().mode().map_err(bad)? & 0o777;
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(bad)?;
         if files.insert(name, (bytes, mode)).is_some() {
-            return Err(PackageError::Hostile { member: raw, why: "stands twice in the archive" });
+            return Err(PackageError::Hostile {
+                member: raw,
+                why: "stands twice in the archive",
+            });
         }
     }
-    let (bytes, _) = files.remove("control").ok_or_else(|| malformed(&member.name, "there is no `control`"))?;
+    let (bytes, _) = files
+        .remove("control")
+        .ok_or_else(|| malformed(&member.name, "there is no `control`"))?;
     let text = String::from_utf8(bytes).map_err(|_| malformed("control", "it is no UTF-8"))?;
     let control = Paragraph::parse(&text).map_err(|why| malformed("control", why))?;
     Ok((control, files))
@@ -168,11 +192,16 @@ fn read_control(file: &File, member: &ArMember) -> Result<(Paragraph, ControlFil
 
 /// The name becomes part of a file name in dpkg's info directory.
 fn is_info_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+".contains(&byte))
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_+".contains(&byte))
 }
 
 fn conffile_list(files: &ControlFiles) -> Result<Vec<String>, PackageError> {
-    let Some((bytes, _)) = files.get("conffiles") else { return Ok(Vec::new()) };
+    let Some((bytes, _)) = files.get("conffiles") else {
+        return Ok(Vec::new());
+    };
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("conffiles", "it is no UTF-8"))?;
     let mut paths = Vec::new();
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
@@ -197,7 +226,14 @@ fn read_payload(
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(8);
         scope.spawn(move || pump(source, &sender));
-        let reader = SpoolReader { receiver, chunk: Vec::new(), at: 0, total: 0, limit: limits.unpacked, spool: &spool };
+        let reader = SpoolReader {
+            receiver,
+            chunk: Vec::new(),
+            at: 0,
+            total: 0,
+            limit: limits.unpacked,
+            spool: &spool,
+        };
         collect(reader, &spool, limits, &member.name)
     })
 }
@@ -245,7 +281,9 @@ impl Read for SpoolReader<'_> {
                 return Err(io::Error::other(OverLimit));
             }
             let mut spool = self.spool;
-            spool.write_all(&self.chunk).map_err(|error| io::Error::other(SpoolFailed(error)))?;
+            spool
+                .write_all(&self.chunk)
+                .map_err(|error| io::Error::other(SpoolFailed(error)))?;
         }
         let count = buffer.len().min(self.chunk.len() - self.at);
         buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
@@ -271,10 +309,14 @@ fn payload_error(error: io::Error, name: &str, limit: u64) -> PackageError {
             return PackageError::TooLarge { limit };
         }
         if let Some(SpoolFailed(source)) = cause.downcast_ref() {
-            let source = source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+            let source = source
+                .raw_os_error()
+                .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
             return crate::error::IoError::new("unpack into", "the temporary directory", source).into();
         }
-        let wrapped = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        let wrapped = cause
+            .downcast_ref::<io::Error>()
+            .and_then(|error| error.get_ref());
         inner = match wrapped {
             Some(wrapped) => Some(wrapped),
             None => cause.source(),
@@ -296,7 +338,10 @@ fn collect(
     for entry in archive.entries().map_err(bad)? {
         let mut entry = entry.map_err(bad)?;
         if members.len() >= limits.members {
-            return Err(malformed(name, format_args!("it has more than {} members", limits.members)));
+            return Err(malformed(
+                name,
+                format_args!("it has more than {} members", limits.members),
+            ));
         }
         if let Some(member) = read_member(&mut entry, spool, &bad)? {
             seen.admit(&member)?;
@@ -315,21 +360,35 @@ fn read_member<R: Read>(
 ) -> Result<Option<Member>, PackageError> {
     use tar::EntryType;
     let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-    let hostile = |why| PackageError::Hostile { member: raw.chars().take(120).collect(), why };
-    let Some(path) = place(&raw).map_err(hostile)? else { return Ok(None) };
+    let hostile = |why| PackageError::Hostile {
+        member: raw.chars().take(120).collect(),
+        why,
+    };
+    let Some(path) = place(&raw).map_err(hostile)? else {
+        return Ok(None);
+    };
     let header = entry.header();
     let (mode, mtime) = (header.mode().map_err(bad)?, header.mtime().map_err(bad)?);
     let (uid, gid) = (header.uid().map_err(bad)?, header.gid().map_err(bad)?);
     // Packages built without fakeroot carry the builder's numbers; dpkg goes by the name.
     let owner = |name: Option<&[u8]>, id: u64| if name == Some(b"root") { 0 } else { id };
-    let (uid, gid) = (owner(header.username_bytes(), uid), owner(header.groupname_bytes(), gid));
+    let (uid, gid) = (
+        owner(header.username_bytes(), uid),
+        owner(header.groupname_bytes(), gid),
+    );
     let kind = match header.entry_type() {
         EntryType::Directory => MemberKind::Dir,
         EntryType::Regular | EntryType::Continuous => read_file(entry, spool).map_err(bad)?,
-        EntryType::Symlink => MemberKind::Link(link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?),
+        EntryType::Symlink => {
+            MemberKind::Link(link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?)
+        }
         EntryType::Link => {
             let text = link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?;
-            MemberKind::HardLink(place(&text).map_err(hostile)?.ok_or_else(|| hostile("links to the root"))?)
+            MemberKind::HardLink(
+                place(&text)
+                    .map_err(hostile)?
+                    .ok_or_else(|| hostile("links to the root"))?,
+            )
         }
         EntryType::Block | EntryType::Char => return Err(hostile("is a device node")),
         EntryType::Fifo => return Err(hostile("is a fifo")),
@@ -338,11 +397,20 @@ fn read_member<R: Read>(
     let (Ok(uid), Ok(gid), Ok(mtime)) = (u32::try_from(uid), u32::try_from(gid), i64::try_from(mtime)) else {
         return Err(hostile("has an owner or time out of range"));
     };
-    Ok(Some(Member { path, kind, mode: mode & 0o7777, uid, gid, mtime }))
+    Ok(Some(Member {
+        path,
+        kind,
+        mode: mode & 0o7777,
+        uid,
+        gid,
+        mtime,
+    }))
 }
 
 fn link_text<R: Read>(entry: &tar::Entry<'_, R>) -> Option<String> {
-    String::from_utf8(entry.link_name_bytes()?.into_owned()).ok().filter(|text| !text.is_empty())
+    String::from_utf8(entry.link_name_bytes()?.into_owned())
+        .ok()
+        .filter(|text| !text.is_empty())
 }
 
 /// `./usr/bin/x` → `/usr/bin/x`; the root directory itself is none.
@@ -357,7 +425,9 @@ fn place(raw: &str) -> Result<Option<RootPath>, &'static str> {
     if inner.split('/').any(|part| part == "..") {
         return Err("leads out of the root with `..`");
     }
-    RootPath::new(&format!("/{inner}")).map(Some).map_err(|_| "has a path that is not plain")
+    RootPath::new(&format!("/{inner}"))
+        .map(Some)
+        .map_err(|_| "has a path that is not plain")
 }
 
 fn read_file<R: Read>(entry: &mut tar::Entry<'_, R>, spool: &Arc<File>) -> io::Result<MemberKind> {
@@ -377,8 +447,16 @@ fn read_file<R: Read>(entry: &mut tar::Entry<'_, R>, spool: &Arc<File>) -> io::R
     if total != len {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let slice = SpoolSlice { spool: Arc::clone(spool), offset, len, sha256: sha256.finalize().into() };
-    Ok(MemberKind::File { slice, md5: md5.finalize().into() })
+    let slice = SpoolSlice {
+        spool: Arc::clone(spool),
+        offset,
+        len,
+        sha256: sha256.finalize().into(),
+    };
+    Ok(MemberKind::File {
+        slice,
+        md5: md5.finalize().into(),
+    })
 }
 
 /// What the members so far rule out for the next.
@@ -391,7 +469,12 @@ struct Seen {
 
 impl Seen {
     fn admit(&mut self, member: &Member) -> Result<(), PackageError> {
-        let hostile = |why| Err(PackageError::Hostile { member: member.path.to_string(), why });
+        let hostile = |why| {
+            Err(PackageError::Hostile {
+                member: member.path.to_string(),
+                why,
+            })
+        };
         if !self.paths.insert(member.path.clone()) {
             return hostile("stands twice in the archive");
         }
@@ -404,13 +487,19 @@ impl Seen {
         }
         match &member.kind {
             MemberKind::Dir => {}
-            MemberKind::HardLink(to) if !self.files.contains(to) => return hostile("is a hard link to no member"),
+            MemberKind::HardLink(to) if !self.files.contains(to) => {
+                return hostile("is a hard link to no member");
+            }
             kind => {
                 if matches!(kind, MemberKind::File { .. }) {
                     self.files.insert(member.path.clone());
                 }
                 // A link that stands where earlier members went through is as bad as the other order.
-                if self.paths.iter().any(|path| path.as_str().starts_with(&format!("{}/", member.path))) {
+                if self
+                    .paths
+                    .iter()
+                    .any(|path| path.as_str().starts_with(&format!("{}/", member.path)))
+                {
                     return hostile("replaces a directory of earlier members");
                 }
                 self.not_dirs.insert(member.path.clone());

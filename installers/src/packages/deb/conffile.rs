@@ -24,7 +24,11 @@ pub enum Verdict {
 
 /// dpkg's table (deb-conffiles(5), `dpkg --force-confdef --force-confold`).
 pub fn judge(situation: Situation<'_>) -> Verdict {
-    let Situation { shipped_before, present, shipped_now } = situation;
+    let Situation {
+        shipped_before,
+        present,
+        shipped_now,
+    } = situation;
     match (shipped_before, present) {
         (_, Some(present)) if present == shipped_now => Verdict::Keep,
         (None, None) => Verdict::Install,
@@ -55,7 +59,11 @@ mod tests {
             (Some("o"), Some("n"), "n", Verdict::Keep),
         ];
         for (shipped_before, present, shipped_now, wanted) in cases {
-            let situation = Situation { shipped_before, present, shipped_now };
+            let situation = Situation {
+                shipped_before,
+                present,
+                shipped_now,
+            };
             assert_eq!(judge(situation), wanted, "{situation:?}");
         }
     }

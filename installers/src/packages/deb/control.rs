@@ -38,7 +38,10 @@ impl Paragraph {
 
     /// The value of a field, compared without regard to case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = self
+            .fields
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -50,13 +53,19 @@ impl Paragraph {
 
     /// The fields in order.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Sets or adds a field.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         let value = value.into();
-        match self.fields.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        match self
+            .fields
+            .iter_mut()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        {
             Some((_, old)) => *old = value,
             None => self.fields.push((name.to_owned(), value)),
         }
@@ -65,7 +74,9 @@ impl Paragraph {
     /// As dpkg writes it in its status file: known fields in dpkg's order, the others after them.
     pub fn to_status(&self) -> String {
         let rank = |name: &str| {
-            let known = STATUS_ORDER.iter().position(|known| known.eq_ignore_ascii_case(name));
+            let known = STATUS_ORDER
+                .iter()
+                .position(|known| known.eq_ignore_ascii_case(name));
             known.unwrap_or(STATUS_ORDER.len())
         };
         let mut fields: Vec<&(String, String)> = self.fields.iter().collect();
@@ -138,7 +149,14 @@ mod tests {
 
     #[test]
     fn refuses_what_could_smuggle_a_second_paragraph() {
-        for text in ["Package: a\n\nPackage: b\n", " x\n", "Package a\n", "A: 1\na: 2\n", "-A: 1\n", "A b: 1"] {
+        for text in [
+            "Package: a\n\nPackage: b\n",
+            " x\n",
+            "Package a\n",
+            "A: 1\na: 2\n",
+            "-A: 1\n",
+            "A b: 1",
+        ] {
             assert!(Paragraph::parse(text).is_err(), "{text:?}");
         }
     }

@@ -71,14 +71,20 @@ impl<'a> StatusDb<'a> {
         let mut paragraphs = Vec::new();
         let mut at = 0;
         while at < bytes.len() {
-            let end = bytes[at..].windows(2).position(|pair| pair == b"\n\n").map_or(bytes.len(), |end| at + end + 1);
+            let end = bytes[at..]
+                .windows(2)
+                .position(|pair| pair == b"\n\n")
+                .map_or(bytes.len(), |end| at + end + 1);
             if bytes[at..end].iter().any(|byte| !byte.is_ascii_whitespace()) {
                 paragraphs.push(at..end);
             }
             at = end + 1;
         }
         let db = Self { bytes, paragraphs };
-        let nameless = db.paragraphs.iter().find(|range| db.field(range, "Package").is_none());
+        let nameless = db
+            .paragraphs
+            .iter()
+            .find(|range| db.field(range, "Package").is_none());
         match nameless {
             Some(range) => Err(format!("line {}: a paragraph without `Package`", db.line(range))),
             None => Ok(db),
@@ -100,9 +106,15 @@ impl<'a> StatusDb<'a> {
 
     /// The paragraph of `name`.
     pub fn find(&self, name: &str) -> Option<Record> {
-        let range = self.paragraphs.iter().find(|range| self.field(range, "Package") == Some(name))?;
+        let range = self
+            .paragraphs
+            .iter()
+            .find(|range| self.field(range, "Package") == Some(name))?;
         let text = String::from_utf8_lossy(&self.bytes[range.clone()]).into_owned();
-        let mut words = self.field(range, "Status").unwrap_or("unknown ok not-installed").split(' ');
+        let mut words = self
+            .field(range, "Status")
+            .unwrap_or("unknown ok not-installed")
+            .split(' ');
         let mut word = || words.next().unwrap_or("").to_owned();
         Some(Record {
             want: word(),
@@ -118,15 +130,30 @@ impl<'a> StatusDb<'a> {
 
     /// The file with the paragraph of `name` replaced by `stanza`, or `stanza` put where dpkg's order (by name) wants it.
     pub fn with(&self, name: &str, stanza: &str) -> Vec<u8> {
-        let own = self.paragraphs.iter().find(|range| self.field(range, "Package") == Some(name));
+        let own = self
+            .paragraphs
+            .iter()
+            .find(|range| self.field(range, "Package") == Some(name));
         if let Some(range) = own {
-            return [&self.bytes[..range.start], stanza.as_bytes(), &self.bytes[range.end..]].concat();
+            return [
+                &self.bytes[..range.start],
+                stanza.as_bytes(),
+                &self.bytes[range.end..],
+            ]
+            .concat();
         }
-        let next = self.paragraphs.iter().find(|range| self.field(range, "Package").is_some_and(|known| known > name));
+        let next = self
+            .paragraphs
+            .iter()
+            .find(|range| self.field(range, "Package").is_some_and(|known| known > name));
         match next {
-            Some(range) => {
-                [&self.bytes[..range.start], stanza.as_bytes(), b"\n", &self.bytes[range.start..]].concat()
-            }
+            Some(range) => [
+                &self.bytes[..range.start],
+                stanza.as_bytes(),
+                b"\n",
+                &self.bytes[range.start..],
+            ]
+            .concat(),
             None => {
                 let mut bytes = self.bytes.to_vec();
                 while !bytes.is_empty() && !bytes.ends_with(b"\n\n") {
@@ -141,7 +168,11 @@ impl<'a> StatusDb<'a> {
 
     /// The file without the paragraph of `name`.
     pub fn without(&self, name: &str) -> Vec<u8> {
-        match self.paragraphs.iter().find(|range| self.field(range, "Package") == Some(name)) {
+        match self
+            .paragraphs
+            .iter()
+            .find(|range| self.field(range, "Package") == Some(name))
+        {
             Some(range) => {
                 let end = (range.end + 1).min(self.bytes.len());
                 [&self.bytes[..range.start], &self.bytes[end..]].concat()
@@ -164,12 +195,19 @@ impl<'a> StatusDb<'a> {
     }
 
     fn line(&self, range: &Range<usize>) -> usize {
-        self.bytes[..range.start].iter().filter(|byte| **byte == b'\n').count() + 1
+        self.bytes[..range.start]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1
     }
 }
 
 fn conffiles(paragraph: &str) -> Vec<Conffile> {
-    let after = paragraph.lines().skip_while(|line| !line.to_ascii_lowercase().starts_with("conffiles:")).skip(1);
+    let after = paragraph
+        .lines()
+        .skip_while(|line| !line.to_ascii_lowercase().starts_with("conffiles:"))
+        .skip(1);
     let lines = after.take_while(|line| line.starts_with(' '));
     lines
         .filter_map(|line| {
@@ -194,10 +232,16 @@ mod tests {
     fn reads_records() {
         let db = StatusDb::parse(TWO).expect("valid");
         let record = db.find("aa").expect("there");
-        assert_eq!((record.want.as_str(), record.state.as_str(), record.line), ("install", "installed", 1));
+        assert_eq!(
+            (record.want.as_str(), record.state.as_str(), record.line),
+            ("install", "installed", 1)
+        );
         assert_eq!(record.conffiles.len(), 2);
         assert!(record.conffiles[1].obsolete);
-        assert_eq!(db.find("zz").map(|record| (record.want, record.line)), Some(("hold".to_owned(), 8)));
+        assert_eq!(
+            db.find("zz").map(|record| (record.want, record.line)),
+            Some(("hold".to_owned(), 8))
+        );
         assert_eq!(db.installed().count(), 2);
         assert_eq!(db.find("a"), None);
     }
@@ -205,7 +249,12 @@ mod tests {
     #[test]
     fn inserts_in_order_and_takes_back_to_the_byte() {
         let stanza = "Package: mm\nVersion: 3\n";
-        for start in [TWO, b"".as_slice(), b"Package: aa\nVersion: 1\n\n", b"Package: zz\nVersion: 1\n\n"] {
+        for start in [
+            TWO,
+            b"".as_slice(),
+            b"Package: aa\nVersion: 1\n\n",
+            b"Package: zz\nVersion: 1\n\n",
+        ] {
             let added = StatusDb::parse(start).expect("valid").with("mm", stanza);
             let db = StatusDb::parse(&added).expect("valid");
             assert_eq!(db.find("mm").map(|record| record.version), Some("3".to_owned()));

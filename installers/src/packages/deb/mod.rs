@@ -3,8 +3,8 @@
 //! [`archive`] reads a package, [`control`] its fields, [`version`] compares versions, [`database`] reads and edits
 //! `/var/lib/dpkg`, [`conffile`] decides about configuration files, [`install`] turns it all into changes.
 
-pub mod archive;
 mod ar;
+pub mod archive;
 pub mod conffile;
 pub mod control;
 pub mod database;

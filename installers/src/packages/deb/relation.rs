@@ -14,13 +14,21 @@ struct Relation<'a> {
 
 /// The first comma-separated group of a `Depends` value that nothing installed satisfies.
 pub fn first_unmet<'a>(depends: &'a str, db: &StatusDb<'_>) -> Option<&'a str> {
-    let groups = depends.split(',').map(str::trim).filter(|group| !group.is_empty());
-    groups.into_iter().find(|group| !group.split('|').any(|text| satisfied(&parse(text), db)))
+    let groups = depends
+        .split(',')
+        .map(str::trim)
+        .filter(|group| !group.is_empty());
+    groups
+        .into_iter()
+        .find(|group| !group.split('|').any(|text| satisfied(&parse(text), db)))
 }
 
 /// The first relation of a `Conflicts` or `Breaks` value that an installed package other than `own` meets.
 pub fn first_met<'a>(conflicts: &'a str, own: &str, db: &StatusDb<'_>) -> Option<&'a str> {
-    let relations = conflicts.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let relations = conflicts
+        .split(',')
+        .map(str::trim)
+        .filter(|text| !text.is_empty());
     relations.into_iter().find(|text| {
         let relation = parse(text);
         relation.name != own && satisfied(&relation, db)
@@ -35,11 +43,16 @@ fn parse(text: &str) -> Relation<'_> {
     };
     let bound = bound.map(|bound| {
         let bound = bound.trim();
-        let end = bound.find(|sign: char| !matches!(sign, '<' | '>' | '=')).unwrap_or(bound.len());
+        let end = bound
+            .find(|sign: char| !matches!(sign, '<' | '>' | '='))
+            .unwrap_or(bound.len());
         (&bound[..end], bound[end..].trim())
     });
     let name = name.trim();
-    Relation { name: name.split(':').next().unwrap_or(name), bound }
+    Relation {
+        name: name.split(':').next().unwrap_or(name),
+        bound,
+    }
 }
 
 fn satisfied(relation: &Relation<'_>, db: &StatusDb<'_>) -> bool {
@@ -52,7 +65,11 @@ fn satisfied(relation: &Relation<'_>, db: &StatusDb<'_>) -> bool {
 }
 
 fn provides(package: &Installed<'_>, relation: &Relation<'_>) -> bool {
-    let provided = package.provides.split(',').map(parse).find(|provided| provided.name == relation.name);
+    let provided = package
+        .provides
+        .split(',')
+        .map(parse)
+        .find(|provided| provided.name == relation.name);
     match (provided, relation.bound) {
         (None, _) => false,
         (Some(_), None) => true,
@@ -83,7 +100,13 @@ mod tests {
     #[test]
     fn knows_what_is_met() {
         let db = StatusDb::parse(STATUS.as_bytes()).expect("valid");
-        for met in ["libc6", "libc6 (>= 2.31), libc", "nothing | libc6:any", "libc (>= 5)", "libc6 (<< 3) [amd64]"] {
+        for met in [
+            "libc6",
+            "libc6 (>= 2.31), libc",
+            "nothing | libc6:any",
+            "libc (>= 5)",
+            "libc6 (<< 3) [amd64]",
+        ] {
             assert_eq!(first_unmet(met, &db), None, "{met}");
         }
         for unmet in ["gone", "libc6 (>> 2.36-9)", "libc (>= 7)", "nothing"] {

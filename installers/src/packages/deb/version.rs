@@ -5,7 +5,10 @@ use std::cmp::Ordering;
 /// Compares two version texts as dpkg does.
 pub fn compare(one: &str, other: &str) -> Ordering {
     let (left, right) = (split(one), split(other));
-    left.0.cmp(&right.0).then_with(|| part(left.1, right.1)).then_with(|| part(left.2, right.2))
+    left.0
+        .cmp(&right.0)
+        .then_with(|| part(left.1, right.1))
+        .then_with(|| part(left.2, right.2))
 }
 
 /// The upstream part: without epoch and revision.
@@ -58,10 +61,16 @@ fn part(one: &str, other: &str) -> Ordering {
 /// Takes the leading number of both; numbers may be longer than any integer type.
 fn number(left: &mut &[u8], right: &mut &[u8]) -> Ordering {
     fn take<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
-        let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
+        let end = bytes
+            .iter()
+            .position(|byte| !byte.is_ascii_digit())
+            .unwrap_or(bytes.len());
         let (digits, rest) = bytes.split_at(end);
         *bytes = rest;
-        let zeros = digits.iter().position(|byte| *byte != b'0').unwrap_or(digits.len());
+        let zeros = digits
+            .iter()
+            .position(|byte| *byte != b'0')
+            .unwrap_or(digits.len());
         &digits[zeros..]
     }
     let (one, other) = (take(left), take(right));
@@ -74,7 +83,20 @@ mod tests {
 
     #[test]
     fn orders_as_dpkg() {
-        let rising = ["0~~", "0~", "0", "1.0~rc1-1", "1.0-1", "1.0-1+b1", "1.0-2", "1.0a", "1.0+x", "1.9", "1.10", "1:0.1"];
+        let rising = [
+            "0~~",
+            "0~",
+            "0",
+            "1.0~rc1-1",
+            "1.0-1",
+            "1.0-1+b1",
+            "1.0-2",
+            "1.0a",
+            "1.0+x",
+            "1.9",
+            "1.10",
+            "1:0.1",
+        ];
         for pair in rising.windows(2) {
             assert_eq!(compare(pair[0], pair[1]), Ordering::Less, "{pair:?}");
             assert_eq!(compare(pair[1], pair[0]), Ordering::Greater, "{pair:?}");

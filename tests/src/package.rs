@@ -96,6 +96,7 @@ impl AgentPackage {
                     "--root-owner-group",
                     "--nocheck",
                     &format!("-Z{}", self.compression),
+                    "-z1",
                     "--build",
                 ])
                 .arg(&tree)

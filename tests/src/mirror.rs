@@ -47,6 +47,10 @@ impl Mirror {
         let key = rcgen::KeyPair::generate().expect("key");
         let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        // OpenSSL takes a leaf with its issuer's name for self-signed.
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "ssmbake test CA");
         let ca_pem = params.self_signed(&key).expect("ca").pem();
         let issuer = rcgen::Issuer::new(params, key);
         let leaf_key = rcgen::KeyPair::generate().expect("key");

@@ -1,5 +1,6 @@
 //! One function a verb. They connect the phases; the phases do the work.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,9 +158,18 @@ impl Session<'_> {
         };
         // A first plan finds conflicts without the network, and whether the network is needed at all.
         let draft = plan::plan(&request, &facts, self.catalog)?;
-        let network = Network { session: self, args };
-        request.version = network.resolve(&draft, request.version)?;
-        let plan = plan::plan(&request, &facts, self.catalog)?;
+        let network = Network {
+            session: self,
+            args,
+            client: OnceCell::new(),
+        };
+        let version = network.resolve(&draft, request.version)?;
+        let plan = if version == request.version {
+            draft
+        } else {
+            request.version = version;
+            plan::plan(&request, &facts, self.catalog)?
+        };
         self.note(&plan);
         for step in &plan.steps {
             self.console.event("step", &format!("{step}"), json!(step));
@@ -282,6 +292,7 @@ impl Session<'_> {
 struct Network<'a> {
     session: &'a Session<'a>,
     args: &'a ApplyArgs,
+    client: OnceCell<Transport>,
 }
 
 impl Network<'_> {
@@ -297,7 +308,7 @@ impl Network<'_> {
         });
         let Some(base) = base else { return Ok(version) };
         let agent = self.session.catalog.agent();
-        let resolved = acquire::resolve(&self.transport()?, agent, base, channel)?;
+        let resolved = acquire::resolve(self.transport()?, agent, base, channel)?;
         self.session.console.event(
             "resolved",
             &format!("{channel} is {resolved}"),
@@ -341,7 +352,7 @@ impl Network<'_> {
             temp_dir,
         };
         let verified = acquire::fetch(
-            &self.transport()?,
+            self.transport()?,
             &ring,
             self.session.catalog.agent(),
             &request,
@@ -357,7 +368,17 @@ impl Network<'_> {
         Ok(Some(verified))
     }
 
-    fn transport(&self) -> Result<Transport, Failure> {
+    fn transport(&self) -> Result<&Transport, Failure> {
+        if self.client.get().is_none() {
+            // It was empty a line ago, and there is one thread.
+            drop(self.client.set(self.connect()?));
+        }
+        self.client
+            .get()
+            .ok_or_else(|| Failure::new(exit::INTERNAL, "no network client", "please report this"))
+    }
+
+    fn connect(&self) -> Result<Transport, Failure> {
         let environment = self.session.environment;
         let variable = |names: [&str; 2]| names.iter().find_map(|name| environment.get(*name).cloned());
         let mut roots_der: Vec<Vec<u8>> = self

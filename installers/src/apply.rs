@@ -207,21 +207,7 @@ fn expand(
             }
         }
         Step::TrustAnchors { anchors } => debian::install(root, anchors, set)?,
-        Step::WriteConfig { edits } => {
-            let path = RootPath::fixed(config::PATH);
-            let old = root.read(&path, CONFIG_LIMIT)?;
-            let unreadable = |error: config::json::JsonError| {
-                conflict(format!("`{path}`: {error}"), "repair or remove it")
-            };
-            let text = old
-                .as_deref()
-                .map(config::json::check)
-                .transpose()
-                .map_err(unreadable)?;
-            if let Some(new) = config::merge(text, edits).map_err(unreadable)? {
-                set.edit(root, &path, new.into_bytes(), 0o600)?;
-            }
-        }
+        Step::WriteConfig { edits } => write_config(root, edits, set)?,
         Step::WriteProxy { manager, proxy } => {
             // It may carry a password.
             let want = Want::file(proxy.render(*manager).into_bytes(), 0o600);
@@ -229,4 +215,20 @@ fn expand(
         }
     }
     Ok(Vec::new())
+}
+
+fn write_config(root: &Root, edits: &[config::Edit], set: &mut ChangeSet) -> Result<(), ApplyError> {
+    let path = RootPath::fixed(config::PATH);
+    let old = root.read(&path, CONFIG_LIMIT)?;
+    let unreadable =
+        |error: config::json::JsonError| conflict(format!("`{path}`: {error}"), "repair or remove it");
+    let text = old
+        .as_deref()
+        .map(config::json::check)
+        .transpose()
+        .map_err(unreadable)?;
+    if let Some(new) = config::merge(text, edits).map_err(unreadable)? {
+        set.edit(root, &path, new.into_bytes(), 0o600)?;
+    }
+    Ok(())
 }

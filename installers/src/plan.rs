@@ -3,11 +3,13 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, HostVariant, Region, Service, ServiceManager};
+use ssmbake_manifests::{
+    AgentFacts, AgentVersion, AnchorSet, Catalog, HostVariant, Os, Region, Service, ServiceManager,
+};
 
 use crate::config::proxy::Proxy;
 use crate::config::{self, Edit};
-use crate::hex;
+use crate::digest::sha256_hex;
 use crate::packages::deb::version::{compare, upstream};
 use crate::probe::{ConfigFacts, Facts};
 use crate::service::Enablement;
@@ -264,77 +266,22 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     })
 }
 
-fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    hex::encode(&sha2::Sha256::digest(bytes))
-}
-
 fn package_step(
     request: &Request,
     facts: &Facts,
     catalog: &Catalog,
-    os: &ssmbake_manifests::Os,
+    os: &Os,
     notes: &mut Vec<String>,
 ) -> Result<Option<Step>, PlanError> {
-    let agent = catalog.agent();
     if let VersionSpec::Exact(version) = request.version {
-        if let Some(max) = os.agent_max.filter(|max| version > *max) {
-            return Err(PlanError::Unsupported {
-                what: format!(
-                    "{version} does not run on {}; the last that does is {max}",
-                    os.name
-                ),
-                hint: format!("use --version {max}"),
-            });
-        }
-        if version < agent.signature_since {
-            return Err(PlanError::Unsupported {
-                what: format!("{version} was published without a signature"),
-                hint: format!("use {} or later", agent.signature_since),
-            });
-        }
-        if version < agent.floor {
-            notes.push(format!(
-                "{version} has known vulnerabilities; {} is the oldest that belongs in an image",
-                agent.floor
-            ));
-        }
-        let installed = facts.agent.deb.as_ref().filter(|deb| deb.state == "installed");
-        if let Some(deb) = installed {
-            let order = compare(upstream(&deb.version), &version.to_string());
-            if order.is_eq() && deb.missing_file.is_none() {
-                return Ok(None);
-            }
-            if deb.want == "hold" {
-                return Err(conflict(
-                    format!("amazon-ssm-agent {} is on hold", deb.version),
-                    "release it with `apt-mark unhold amazon-ssm-agent` in the tree",
-                ));
-            }
-            if order.is_gt() && request.downgrade == Downgrade::Refuse {
-                return Err(conflict(
-                    format!(
-                        "amazon-ssm-agent {} is installed, which is newer than {version}",
-                        deb.version
-                    ),
-                    "use --allow-downgrade if that is meant",
-                ));
-            }
+        check_version(version, catalog.agent(), os, notes)?;
+        if is_installed(version, request.downgrade, facts)? {
+            return Ok(None);
         }
     }
-    let base_url = match (&request.source, &request.region) {
-        (Source::Mirror(url), _) => url.trim_end_matches('/').to_owned(),
-        (Source::Global, _) => agent.global_base(),
-        (Source::Regional, Some(region)) => agent.regional_base(region),
-        (Source::Regional, None) => {
-            return Err(PlanError::Usage {
-                what: "a region is needed to download from".to_owned(),
-                hint: "use --region eu-west-1 (or yours), or --source global".to_owned(),
-            });
-        }
-    };
     // `probe` has refused architectures without a folder.
     let folder = os.package_folder(facts.arch.value).unwrap_or_default().to_owned();
+    let base_url = base_url(request, catalog.agent())?;
     let arch = facts.arch.value.debian_name().to_owned();
     Ok(Some(Step::InstallPackage {
         version: request.version,
@@ -342,6 +289,76 @@ fn package_step(
         folder,
         arch,
     }))
+}
+
+/// Whether this version can run there and be verified.
+fn check_version(
+    version: AgentVersion,
+    agent: &AgentFacts,
+    os: &Os,
+    notes: &mut Vec<String>,
+) -> Result<(), PlanError> {
+    if let Some(max) = os.agent_max.filter(|max| version > *max) {
+        return Err(PlanError::Unsupported {
+            what: format!(
+                "{version} does not run on {}; the last that does is {max}",
+                os.name
+            ),
+            hint: format!("use --version {max}"),
+        });
+    }
+    if version < agent.signature_since {
+        return Err(PlanError::Unsupported {
+            what: format!("{version} was published without a signature"),
+            hint: format!("use {} or later", agent.signature_since),
+        });
+    }
+    if version < agent.floor {
+        let floor = agent.floor;
+        notes.push(format!(
+            "{version} has known vulnerabilities; {floor} is the oldest that belongs in an image"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether this very version is there and whole; an error when what is there must not be replaced.
+fn is_installed(version: AgentVersion, downgrade: Downgrade, facts: &Facts) -> Result<bool, PlanError> {
+    let Some(deb) = facts.agent.deb.as_ref().filter(|deb| deb.state == "installed") else {
+        return Ok(false);
+    };
+    let order = compare(upstream(&deb.version), &version.to_string());
+    if order.is_eq() && deb.missing_file.is_none() {
+        return Ok(true);
+    }
+    if deb.want == "hold" {
+        return Err(conflict(
+            format!("amazon-ssm-agent {} is on hold", deb.version),
+            "release it with `apt-mark unhold amazon-ssm-agent` in the tree",
+        ));
+    }
+    if order.is_gt() && downgrade == Downgrade::Refuse {
+        return Err(conflict(
+            format!(
+                "amazon-ssm-agent {} is installed, which is newer than {version}",
+                deb.version
+            ),
+            "use --allow-downgrade if that is meant",
+        ));
+    }
+    Ok(false)
+}
+
+fn base_url(request: &Request, agent: &AgentFacts) -> Result<String, PlanError> {
+    match (&request.source, &request.region) {
+        (Source::Mirror(url), _) => Ok(url.trim_end_matches('/').to_owned()),
+        (Source::Global, _) => Ok(agent.global_base()),
+        (Source::Regional, Some(region)) => Ok(agent.regional_base(region)),
+        (Source::Regional, None) => Err(PlanError::Usage {
+            what: "a region is needed to download from".to_owned(),
+            hint: "use --region eu-west-1 (or yours), or --source global".to_owned(),
+        }),
+    }
 }
 
 fn anchors(request: &Request, facts: &Facts, catalog: &Catalog, notes: &mut Vec<String>) -> Vec<Anchor> {

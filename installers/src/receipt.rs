@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 
 use crate::acquire::Vouched;
 use crate::error::IoError;
-use crate::hex;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::txn::{Change, ChangeSet, OnLink, Perm, Want};
+use ssmbake_manifests::hex;
 
 /// The version of the receipt's JSON.
 pub const SCHEMA: u32 = 1;

@@ -1,4 +1,4 @@
-//! Hexadecimal strings as bytes, for `serde(with)`.
+//! Hexadecimal text of bytes, also for `serde(with)`.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
@@ -19,7 +19,8 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-pub(crate) fn encode(bytes: &[u8]) -> String {
+/// Two lower-case digits a byte.
+pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

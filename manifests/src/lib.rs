@@ -8,6 +8,7 @@
 //! | [`trust`] | the six TLS roots of AWS endpoints | `roots.toml`, `roots/*.pem` |
 //! | [`keys`] | the OpenPGP keys that sign agent packages | `keys.toml` |
 //! | [`config_keys`] | keys of `amazon-ssm-agent.json`, their types and ranges | `config-keys.toml` |
+//! | [`hex`] | hexadecimal text | |
 //! | [`words`] | the error of a word that no enum here has | |
 //!
 //! [`catalog`] is the way in: every section is parsed at its first use and kept. The data is embedded, so it cannot fail
@@ -19,7 +20,7 @@
 pub mod agent;
 mod catalog;
 pub mod config_keys;
-mod hex;
+pub mod hex;
 pub mod keys;
 pub mod os;
 pub mod regions;

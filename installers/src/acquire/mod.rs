@@ -4,7 +4,6 @@ pub mod openpgp;
 pub mod store;
 pub mod transport;
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use ssmbake_manifests::{AgentFacts, AgentVersion, Channel, PackageFormat};
@@ -13,9 +12,9 @@ pub use openpgp::{KeyRing, KeyRingError, VerifyError, Vouched};
 pub use transport::{NetworkError, Progress, ProxySettings, Transport, TransportOptions};
 
 use crate::error::IoError;
-use crate::hex;
 use crate::packages::PackageError;
 use crate::packages::deb::archive::{DebPackage, Limits};
+use ssmbake_manifests::hex;
 
 /// Why there is no verified package.
 #[derive(Debug, thiserror::Error)]
@@ -123,18 +122,17 @@ pub fn fetch(
     let limit = agent.limits.package_bytes;
     let cached = store.find(&url, limit)?;
     let from_cache = cached.is_some();
-    let (file, signature) = match cached {
-        Some(pair) => pair,
+    let candidate = match cached {
+        Some(candidate) => candidate,
         None => {
-            let signature = transport.get_small(&format!("{url}.sig"), agent.limits.signature_bytes)?;
+            let signature = transport.get_small(&agent.signature_path(&url), agent.limits.signature_bytes)?;
             let file = store.private_file()?;
             transport.download(&url, &file, limit, progress)?;
-            (file, signature)
+            store::Candidate::new(file, signature)?
         }
     };
-    let (sha256, size) = store::digest(&file)?;
     let vouched = ring
-        .verify(&signature, || store::rewound(&file))
+        .verify(&candidate.signature, || store::rewound(&candidate.file))
         .map_err(|source| AcquireError::Verify {
             url: url.clone(),
             source,
@@ -143,25 +141,15 @@ pub fn fetch(
         unpacked: agent.limits.unpacked_bytes,
         members: usize::try_from(agent.limits.entries).unwrap_or(usize::MAX),
     };
-    let package = read_package(&file, size, &store, limits)?;
+    let package = DebPackage::read(&candidate.file, candidate.size, store.private_file()?, limits)?;
     package.expect(&request.version, &request.arch)?;
     if !from_cache {
-        store.keep(&url, &file, &signature, &sha256)?;
+        store.keep(&url, &candidate)?;
     }
     Ok(Verified {
         package,
         vouched,
-        sha256,
+        sha256: candidate.sha256,
         url,
     })
-}
-
-fn read_package(
-    file: &File,
-    size: u64,
-    store: &store::Store<'_>,
-    limits: Limits,
-) -> Result<DebPackage, AcquireError> {
-    let spool = store.private_file()?;
-    Ok(DebPackage::read(file, size, spool, limits)?)
 }

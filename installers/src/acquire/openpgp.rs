@@ -8,11 +8,12 @@ use std::io::{BufReader, Read};
 use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{
-    Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureType, SubpacketData,
+    Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureConfig, SignatureType,
+    SubpacketData,
 };
 use pgp::types::{KeyDetails, Tag};
 
-use crate::hex;
+use ssmbake_manifests::hex;
 
 const MIN_RSA_BITS: u16 = 2048;
 const RING_LIMIT: usize = 1024 * 1024;
@@ -107,10 +108,9 @@ impl KeyRing {
             let header = PacketHeader::new_fixed(Tag::PublicKey, u32::try_from(body.len()).unwrap_or(0));
             let raw = PublicKey::try_from_reader(header, body.as_slice())
                 .map_err(|e| KeyRingError(e.to_string()))?;
-            let fingerprint = hex::encode(&key.fingerprint).to_uppercase();
             ring.keys.push(RingKey {
                 raw: RawKey::Primary(raw),
-                fingerprint,
+                fingerprint: key.fingerprint_hex(),
                 window: (key.created, key.not_after),
             });
         }
@@ -185,8 +185,9 @@ impl KeyRing {
             .into_iter()
             .max_by_key(|signature| signature.created().map(|at| at.as_secs()));
         let window = window(primary, newest);
+        // A certificate that says nothing about its use may sign.
         let flags = newest.map(Signature::key_flags).unwrap_or_default();
-        if flags.sign() || newest.is_none() || (!flags.certify() && !flags.sign()) {
+        if flags.sign() || !flags.certify() {
             self.push(RawKey::Primary(primary.clone()), primary, name, window)?;
         }
         for sub in &certificate.public_subkeys {
@@ -293,38 +294,8 @@ impl KeyRing {
                 return Err(malformed("it holds a critical part that is not known"));
             }
         }
-        let created = config
-            .hashed_subpackets()
-            .find_map(|subpacket| match subpacket.data {
-                SubpacketData::SignatureCreationTime(at) => Some(i64::from(at.as_secs())),
-                _ => None,
-            });
-        let created = created.ok_or_else(|| malformed("it does not say when it was made"))?;
-        let prints: Vec<String> = signature
-            .issuer_fingerprint()
-            .iter()
-            .map(|f| hex::encode(f.as_bytes()).to_uppercase())
-            .collect();
-        let ids: Vec<String> = signature
-            .issuer_key_id()
-            .iter()
-            .map(|id| hex::encode(id.as_ref()).to_uppercase())
-            .collect();
-        let is_issuer = |key: &&RingKey| {
-            prints.contains(&key.fingerprint)
-                || (prints.is_empty() && ids.iter().any(|id| key.fingerprint.ends_with(id)))
-        };
-        let key = self
-            .keys
-            .iter()
-            .find(is_issuer)
-            .ok_or_else(|| VerifyError::UnknownKey {
-                issuer: prints
-                    .first()
-                    .or(ids.first())
-                    .cloned()
-                    .unwrap_or_else(|| "of no name".to_owned()),
-            })?;
+        let created = creation_time(config).ok_or_else(|| malformed("it does not say when it was made"))?;
+        let key = self.issuer(signature)?;
         let (from, until) = key.window;
         if created < from || created >= until {
             return Err(VerifyError::OutsideValidity {
@@ -336,6 +307,45 @@ impl KeyRing {
         }
         Ok(key)
     }
+
+    /// The key that the signature names, by fingerprint or else by key id.
+    fn issuer(&self, signature: &Signature) -> Result<&RingKey, VerifyError> {
+        let named = |bytes: &[u8]| hex::encode(bytes).to_uppercase();
+        let prints: Vec<String> = signature
+            .issuer_fingerprint()
+            .iter()
+            .map(|print| named(print.as_bytes()))
+            .collect();
+        let ids: Vec<String> = signature
+            .issuer_key_id()
+            .iter()
+            .map(|id| named(id.as_ref()))
+            .collect();
+        let is_issuer = |key: &&RingKey| {
+            prints.contains(&key.fingerprint)
+                || (prints.is_empty() && ids.iter().any(|id| key.fingerprint.ends_with(id)))
+        };
+        self.keys
+            .iter()
+            .find(is_issuer)
+            .ok_or_else(|| VerifyError::UnknownKey {
+                issuer: prints
+                    .first()
+                    .or(ids.first())
+                    .cloned()
+                    .unwrap_or_else(|| "of no name".to_owned()),
+            })
+    }
+}
+
+/// Only the hashed part counts: anybody can write the other. Seconds since the epoch.
+fn creation_time(config: &SignatureConfig) -> Option<i64> {
+    config
+        .hashed_subpackets()
+        .find_map(|subpacket| match subpacket.data {
+            SubpacketData::SignatureCreationTime(at) => Some(i64::from(at.as_secs())),
+            _ => None,
+        })
 }
 
 fn check(key: &RingKey, signature: &Signature, data: impl Read) -> Result<Vouched, VerifyError> {

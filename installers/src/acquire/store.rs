@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
+use crate::digest::sha256_hex;
 use crate::error::IoError;
-use crate::hex;
+use ssmbake_manifests::hex;
 
 /// Where files go.
 #[derive(Debug)]
@@ -44,8 +45,8 @@ impl<'a> Store<'a> {
         Ok(File::from(fd))
     }
 
-    /// A private copy of the package that was kept for `url`, and its signature.
-    pub fn find(&self, url: &str, limit: u64) -> Result<Option<(File, Vec<u8>)>, IoError> {
+    /// What was kept for `url`, copied into a private file.
+    pub fn find(&self, url: &str, limit: u64) -> Result<Option<Candidate>, IoError> {
         let Some(cache) = self.cache else { return Ok(None) };
         let Some(name) = read_small(&index_path(cache, url)) else {
             return Ok(None);
@@ -62,27 +63,53 @@ impl<'a> Store<'a> {
         let copied = io::copy(&mut kept.take(limit), &mut private);
         copied.map_err(|error| IoError::new("copy from the cache", path.display(), error))?;
         // A damaged entry is fetched again.
-        let is_whole = hex::encode(&digest(&private)?.0) == name;
-        Ok(is_whole.then_some((private, signature)))
+        let candidate = Candidate::new(private, signature)?;
+        Ok((hex::encode(&candidate.sha256) == name).then_some(candidate))
     }
 
     /// Keeps a verified package. A cache that cannot be written is an error: the user named it.
-    pub fn keep(&self, url: &str, file: &File, signature: &[u8], sha256: &[u8; 32]) -> Result<(), IoError> {
+    pub fn keep(&self, url: &str, verified: &Candidate) -> Result<(), IoError> {
         let Some(cache) = self.cache else { return Ok(()) };
         let fail = |error: io::Error| IoError::new("write to the cache", cache.display(), error);
-        let name = hex::encode(sha256);
+        let name = hex::encode(&verified.sha256);
         for dir in [cache.to_owned(), cache.join("sha256"), cache.join("index")] {
             make_dir(&dir).map_err(fail)?;
         }
         let place = cache.join("sha256").join(&name);
-        write_new(&place, rewound(file).map_err(fail)?).map_err(fail)?;
-        write_new(&place.with_extension("sig"), signature).map_err(fail)?;
+        write_new(&place, rewound(&verified.file).map_err(fail)?).map_err(fail)?;
+        write_new(&place.with_extension("sig"), verified.signature.as_slice()).map_err(fail)?;
         write_new(&index_path(cache, url), name.as_bytes()).map_err(fail)
     }
 }
 
+/// A package file that is not verified yet, and what claims to vouch for it.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Private: nobody else can change it.
+    pub file: File,
+    /// The detached signature.
+    pub signature: Vec<u8>,
+    /// Digest of the file.
+    pub sha256: [u8; 32],
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+impl Candidate {
+    /// Reads `file` once for its digest and size.
+    pub fn new(file: File, signature: Vec<u8>) -> Result<Self, IoError> {
+        let (sha256, size) = digest(&file)?;
+        Ok(Self {
+            file,
+            signature,
+            sha256,
+            size,
+        })
+    }
+}
+
 /// SHA-256 and size of a private file.
-pub fn digest(file: &File) -> Result<([u8; 32], u64), IoError> {
+fn digest(file: &File) -> Result<([u8; 32], u64), IoError> {
     let read = || -> io::Result<([u8; 32], u64)> {
         let mut source = rewound(file)?;
         let (mut hash, mut total, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 18]);
@@ -107,7 +134,7 @@ pub fn rewound(file: &File) -> io::Result<&File> {
 }
 
 fn index_path(cache: &Path, url: &str) -> PathBuf {
-    cache.join("index").join(hex::encode(&Sha256::digest(url)))
+    cache.join("index").join(sha256_hex(url))
 }
 
 /// Links and files of other users are not ours to trust.

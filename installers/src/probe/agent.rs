@@ -1,12 +1,11 @@
 //! The agent in a tree: as a deb, as a snap, its configuration, whether it starts.
 
-use sha2::{Digest, Sha256};
 use ssmbake_manifests::{Os, ServiceManager};
 
 use super::ProbeError;
 use super::facts::{AgentInTree, ConfigFacts, DebFacts, SnapFacts};
 use crate::config;
-use crate::hex;
+use crate::digest::sha256_hex;
 use crate::packages::deb::database::{self, PACKAGE, StatusDb};
 use crate::root::{Last, Root, RootPath};
 use crate::service::{Enablement, systemd, upstart};
@@ -40,7 +39,7 @@ pub(super) fn look(root: &Root, os: &Os) -> Result<(AgentInTree, Option<String>)
         snap: snap(root)?,
         enablement,
         config,
-        proxy_sha256: proxy.map(|bytes| hex::encode(&Sha256::digest(bytes))),
+        proxy_sha256: proxy.map(sha256_hex),
     };
     Ok((agent, config_text))
 }
@@ -111,7 +110,7 @@ fn config_facts(root: &Root) -> Result<(ConfigFacts, Option<String>), ProbeError
     Ok(match config::json::check(&bytes) {
         Ok(text) => (
             ConfigFacts::Valid {
-                sha256: hex::encode(&Sha256::digest(&bytes)),
+                sha256: sha256_hex(&bytes),
             },
             Some(text.to_owned()),
         ),

@@ -194,7 +194,6 @@ pub struct Facts {
 impl Facts {
     /// SHA-256 over everything that a plan may depend on, hex.
     pub fn digest(&self) -> String {
-        use sha2::{Digest, Sha256};
         let parts = (
             &self.os,
             &self.arch,
@@ -205,6 +204,6 @@ impl Facts {
         );
         // Facts are strings, numbers and enums: they cannot fail to serialise.
         let bytes = serde_json::to_vec(&parts).unwrap_or_else(|error| error.to_string().into_bytes());
-        crate::hex::encode(&Sha256::digest(bytes))
+        crate::digest::sha256_hex(bytes)
     }
 }

@@ -199,8 +199,8 @@ fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, P
     };
     let mut anchors = BTreeMap::new();
     for anchor in catalog.anchors() {
-        let sha256 = crate::hex::encode(&anchor.sha256);
-        let state = debian::anchor_state(root, &trusted, &sha256, Some(&anchor.file_stem))?;
+        let sha256 = ssmbake_manifests::hex::encode(&anchor.sha256);
+        let state = debian::anchor_state(&trusted, &sha256, &anchor.file_stem);
         anchors.insert(anchor.id.clone(), state);
     }
     let evidence = match &trusted.digests {

@@ -17,67 +17,77 @@ pub const LOCAL_DIR: &str = "/usr/local/share/ca-certificates";
 /// Which of the distribution's certificates are trusted.
 pub const CONF: &str = "/etc/ca-certificates.conf";
 const VENDOR_DIR: &str = "/usr/share/ca-certificates";
-const JAVA_STORE: &str = "/etc/ssl/certs/java/cacerts";
 const BUNDLE_LIMIT: usize = 32 * 1024 * 1024;
 const CERT_LIMIT: usize = 1024 * 1024;
 /// Directories below the local one; nobody nests deeper.
 const DEPTH: usize = 8;
 
-/// What a tree trusts.
+/// What a tree trusts and what its administrator distrusts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trusted {
     /// SHA-256 of the DER of every certificate in the bundle, hex; none without a bundle.
     pub digests: Option<BTreeSet<String>>,
+    blocked: Vec<Blocked>,
 }
 
-/// Reads the bundle.
+/// A `!` line of the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Blocked {
+    line: usize,
+    file: String,
+    digests: Vec<String>,
+}
+
+/// Reads the bundle and the configuration file.
 pub fn trusted(root: &Root) -> Result<Trusted, IoError> {
     let bundle = root.read(&RootPath::fixed(BUNDLE), BUNDLE_LIMIT)?;
     let digests = bundle.map(|bytes| pem_blocks(&bytes).iter().map(Certificate::sha256).collect());
-    Ok(Trusted { digests })
+    Ok(Trusted {
+        digests,
+        blocked: blocked(root)?,
+    })
 }
 
-/// How the tree stands to the certificate with this digest, known to Debian as `mozilla/STEM.crt`.
-pub fn anchor_state(
-    root: &Root,
-    trusted: &Trusted,
-    sha256: &str,
-    mozilla_stem: Option<&str>,
-) -> Result<AnchorState, IoError> {
-    if let Some(stem) = mozilla_stem
-        && let Some(line) = blocked(root, stem, sha256)?
-    {
-        return Ok(AnchorState::Blocked {
+/// How the tree stands to the certificate with this digest, known to Debian as `mozilla/STEM.crt`. The administrator
+/// names it by its file or by the bytes of another.
+pub fn anchor_state(trusted: &Trusted, sha256: &str, mozilla_stem: &str) -> AnchorState {
+    let file = format!("{mozilla_stem}.crt");
+    let is_meant = |one: &&Blocked| {
+        one.file.rsplit('/').next() == Some(&file) || one.digests.iter().any(|digest| digest == sha256)
+    };
+    if let Some(Blocked { line, .. }) = trusted.blocked.iter().find(is_meant) {
+        return AnchorState::Blocked {
             path: RootPath::fixed(CONF),
-            line,
-        });
+            line: *line,
+        };
     }
     let is_trusted = trusted
         .digests
         .as_ref()
         .is_some_and(|digests| digests.contains(sha256));
-    Ok(if is_trusted {
+    if is_trusted {
         AnchorState::Trusted
     } else {
         AnchorState::Missing
-    })
+    }
 }
 
-/// The line of the administrator's `!` for this certificate, by file name or by the bytes of the named file.
-fn blocked(root: &Root, stem: &str, sha256: &str) -> Result<Option<usize>, IoError> {
+fn blocked(root: &Root) -> Result<Vec<Blocked>, IoError> {
     let conf = root
         .read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?
         .unwrap_or_default();
+    let mut found = Vec::new();
     for (number, line) in String::from_utf8_lossy(&conf).lines().enumerate() {
-        let Some(name) = line.strip_prefix('!').map(str::trim) else {
+        let Some(file) = line.strip_prefix('!').map(str::trim) else {
             continue;
         };
-        let by_name = name.rsplit('/').next() == Some(&format!("{stem}.crt"));
-        if by_name || vendor_digests(root, name)?.iter().any(|digest| digest == sha256) {
-            return Ok(Some(number + 1));
-        }
+        found.push(Blocked {
+            line: number + 1,
+            file: file.to_owned(),
+            digests: vendor_digests(root, file)?,
+        });
     }
-    Ok(None)
+    Ok(found)
 }
 
 fn vendor_digests(root: &Root, name: &str) -> Result<Vec<String>, IoError> {
@@ -86,11 +96,6 @@ fn vendor_digests(root: &Root, name: &str) -> Result<Vec<String>, IoError> {
     };
     let bytes = root.read(&path, CERT_LIMIT)?.unwrap_or_default();
     Ok(pem_blocks(&bytes).iter().map(Certificate::sha256).collect())
-}
-
-/// Whether a Java key store is there, which only its own hook can bring up to date.
-pub fn has_java_store(root: &Root) -> Result<bool, IoError> {
-    Ok(root.meta(&RootPath::fixed(JAVA_STORE), Last::Follow)?.is_some())
 }
 
 /// Adds to `set` what makes the tree trust `anchors`.

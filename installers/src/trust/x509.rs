@@ -1,12 +1,11 @@
 //! Certificates as trust stores see them: PEM blocks, DER digests, OpenSSL subject hashes.
 
 use sha1::{Digest, Sha1};
-use sha2::Sha256;
 use x509_parser::asn1_rs::{Any, Class, Header, Tag, ToDer};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::hex;
+use crate::digest::sha256_hex;
 
 /// One certificate, DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +60,7 @@ impl Certificate {
 
     /// SHA-256 of the DER, hex: the identity by which stores are compared.
     pub fn sha256(&self) -> String {
-        hex::encode(&Sha256::digest(&self.der))
+        sha256_hex(&self.der)
     }
 
     /// PEM with 64-column lines, as every trust store writes it.
@@ -220,7 +219,12 @@ mod tests {
                 "{}",
                 anchor.id
             );
-            assert_eq!(certificate.sha256(), hex::encode(&anchor.sha256), "{}", anchor.id);
+            assert_eq!(
+                certificate.sha256(),
+                ssmbake_manifests::hex::encode(&anchor.sha256),
+                "{}",
+                anchor.id
+            );
             assert_eq!(
                 pem_blocks(certificate.to_pem().as_bytes()),
                 std::slice::from_ref(&certificate)

@@ -295,43 +295,44 @@ fn parse(file: &mut File) -> Result<(Record, bool), JournalError> {
 }
 
 fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {
-    let Some((dir, name)) = open_parent(root, &entry.path)? else {
-        return Ok(());
-    };
-    let act = || -> io::Result<()> {
-        if let Some(temp) = &entry.temp {
-            remove(&dir, temp, AtFlags::empty())?;
-        }
-        match &entry.undo {
-            Undo::Remove => remove(&dir, name, AtFlags::empty()),
-            Undo::RemoveDir => remove(&dir, name, AtFlags::REMOVEDIR),
-            Undo::Restore { backup } => restore(&dir, backup, name),
-            Undo::KeepDir => Ok(()),
-        }
-    };
-    act().map_err(|error| IoError::new("restore", &entry.path, error))
+    settle_entry(root, entry, "restore", |dir, name| match &entry.undo {
+        Undo::Remove => remove(dir, name, AtFlags::empty()),
+        Undo::RemoveDir => remove(dir, name, AtFlags::REMOVEDIR),
+        Undo::Restore { backup } => restore(dir, backup, name),
+        Undo::KeepDir => Ok(()),
+    })
 }
 
 /// Commits: the old names go.
 fn forget(root: &Root, entry: &Entry) -> Result<(), IoError> {
+    settle_entry(root, entry, "clean up beside", |dir, name| match &entry.undo {
+        Undo::Restore { backup } => remove(dir, backup, AtFlags::empty()),
+        Undo::KeepDir => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            // Somebody else's files are in it: it stays.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        Undo::Remove | Undo::RemoveDir => Ok(()),
+    })
+}
+
+/// Removes what was staged for an entry, then does `act` with its directory and name.
+fn settle_entry(
+    root: &Root,
+    entry: &Entry,
+    verb: &'static str,
+    act: impl FnOnce(&OwnedFd, &str) -> io::Result<()>,
+) -> Result<(), IoError> {
     let Some((dir, name)) = open_parent(root, &entry.path)? else {
         return Ok(());
     };
-    let act = || -> io::Result<()> {
-        if let Some(temp) = &entry.temp {
-            remove(&dir, temp, AtFlags::empty())?;
-        }
-        match &entry.undo {
-            Undo::Restore { backup } => remove(&dir, backup, AtFlags::empty()),
-            Undo::KeepDir => match rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR) {
-                // Somebody else's files are in it: it stays.
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
-                Err(error) => Err(error.into()),
-            },
-            Undo::Remove | Undo::RemoveDir => Ok(()),
-        }
-    };
-    act().map_err(|error| IoError::new("clean up beside", &entry.path, error))
+    let staged = entry
+        .temp
+        .as_ref()
+        .map_or(Ok(()), |temp| remove(&dir, temp, AtFlags::empty()));
+    staged
+        .and_then(|()| act(&dir, name))
+        .map_err(|error| IoError::new(verb, &entry.path, error))
 }
 
 /// A parent that does not exist (any more) was made by the interrupted run: nothing is below it.
@@ -360,24 +361,6 @@ fn restore(dir: &impl AsFd, backup: &str, name: &str) -> io::Result<()> {
     }
     // rename(2) does nothing when both names are one file already.
     remove(dir, backup, AtFlags::empty())
-}
-
-pub(super) fn make_dir(dir: &impl AsFd, name: &str, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
-    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-    set_owner(&fd, uid, gid)?;
-    // After the owner, because chown clears setuid and setgid; whatever the umask says.
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-    Ok(())
-}
-
-pub(super) fn set_owner(fd: &impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
-    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    Ok(rustix::fs::fchown(fd, Some(uid), Some(gid))?)
 }
 
 fn set_dir_time(root: &Root, dir: &DirTime, time: Option<(i64, u32)>) -> Result<(), IoError> {

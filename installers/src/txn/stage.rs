@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
 
 use super::change::{Content, Perm, Want};
-use super::journal::{Entry, make_dir, set_owner, times};
+use super::journal::{Entry, times};
 use super::{Change, Checkpoint};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Meta, Root, RootPath};
@@ -154,6 +155,24 @@ fn stage(root: &Root, change: &Change, entry: &Entry, epoch: Option<i64>) -> io:
     }
 }
 
+fn make_dir(dir: &impl AsFd, name: &str, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    set_owner(&fd, uid, gid)?;
+    // After the owner, because chown clears setuid and setgid; whatever the umask says.
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+    Ok(())
+}
+
+fn set_owner(fd: &impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    Ok(rustix::fs::fchown(fd, Some(uid), Some(gid))?)
+}
+
 fn stage_file(
     dir: &OwnedFd,
     temp: &str,
@@ -192,7 +211,7 @@ fn copy_xattrs(dir: &OwnedFd, name: &str, to: &File, content: &Content) -> io::R
     let mut names = vec![0_u8; 1 << 16];
     let used = match rustix::fs::flistxattr(&from, &mut names) {
         Ok(used) => used,
-        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     let is_payload = matches!(content, Content::Spool(_));

@@ -465,6 +465,8 @@ struct Seen {
     paths: BTreeSet<RootPath>,
     files: BTreeSet<RootPath>,
     not_dirs: BTreeSet<RootPath>,
+    /// Every directory that a member lies below.
+    above: BTreeSet<RootPath>,
 }
 
 impl Seen {
@@ -484,6 +486,7 @@ impl Seen {
                 return hostile("lies below a member that is no directory");
             }
             above = dir.parent();
+            self.above.insert(dir);
         }
         match &member.kind {
             MemberKind::Dir => {}
@@ -495,11 +498,7 @@ impl Seen {
                     self.files.insert(member.path.clone());
                 }
                 // A link that stands where earlier members went through is as bad as the other order.
-                if self
-                    .paths
-                    .iter()
-                    .any(|path| path.as_str().starts_with(&format!("{}/", member.path)))
-                {
+                if self.above.contains(&member.path) {
                     return hostile("replaces a directory of earlier members");
                 }
                 self.not_dirs.insert(member.path.clone());

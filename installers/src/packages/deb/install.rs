@@ -11,10 +11,10 @@ use super::conffile::{Situation, Verdict, judge};
 use super::database::{self, Conffile, PACKAGE, Record, StatusDb};
 use super::relation;
 use crate::error::IoError;
-use crate::hex;
 use crate::packages::PackageError;
 use crate::root::{Last, Root, RootPath};
 use crate::txn::{ChangeSet, Content, OnLink, Perm, Want};
+use ssmbake_manifests::hex;
 
 const SMALL_FILE: usize = 16 * 1024 * 1024;
 

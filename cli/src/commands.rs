@@ -174,7 +174,7 @@ impl Session<'_> {
         for step in &plan.steps {
             self.console.event("step", &format!("{step}"), json!(step));
         }
-        let verified = network.fetch(&plan)?;
+        let verified = network.fetch(&plan, &root)?;
         let outcome = apply::apply(&root, &plan, verified.as_ref(), self.epoch()?, &|_| Ok(()))?;
         for kept in &outcome.kept {
             self.console.warn(&format!(
@@ -317,7 +317,7 @@ impl Network<'_> {
         Ok(VersionSpec::Exact(resolved))
     }
 
-    fn fetch(&self, plan: &Plan) -> Result<Option<Verified>, Failure> {
+    fn fetch(&self, plan: &Plan, root: &Root) -> Result<Option<Verified>, Failure> {
         let install = plan.steps.iter().find_map(|step| match step {
             Step::InstallPackage {
                 version: VersionSpec::Exact(version),
@@ -356,6 +356,7 @@ impl Network<'_> {
             &ring,
             self.session.catalog.agent(),
             &request,
+            &|| txn::unnamed_file(root),
             self.session.console,
         )?;
         let vouched = verified.vouched();

@@ -138,8 +138,8 @@ const POSTINST: &str = "#!/bin/sh\nset -e\ncomm=$(cat /proc/1/comm 2>/dev/null |
     systemctl enable amazon-ssm-agent\n  systemctl start amazon-ssm-agent\n  systemctl daemon-reload\nfi\n";
 const PRERM: &str = "#!/bin/sh\nset -e\nexit 0\n";
 
-/// A shell script that records its start and environment, then sleeps; the rest is padding that compresses like machine
-/// code.
+/// A shell script that records its start and environment, then sleeps; the rest is padding that gzip packs to about a
+/// third, like the agent's own programs.
 fn binary(size: usize, seed: u64) -> Vec<u8> {
     let mut bytes = b"#!/bin/sh\nmkdir -p /var/lib/amazon-test\nenv > /var/lib/amazon-test/started\nexec sleep infinity\nexit\n".to_vec();
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -147,9 +147,11 @@ fn binary(size: usize, seed: u64) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let word = state.to_le_bytes();
-        // Two random bytes and six of a pattern: about 3:1.
-        bytes.extend([word[0], word[1], 0x48, 0x8b, 0x44, 0x24, (state >> 60) as u8, 0]);
+        // One of a thousand instructions, with an operand every other time.
+        bytes.extend((state & 1023).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        if state & (1 << 40) != 0 {
+            bytes.extend(&state.to_le_bytes()[1..3]);
+        }
     }
     bytes.truncate(size.max(128));
     bytes

@@ -4,6 +4,7 @@ pub mod openpgp;
 pub mod store;
 pub mod transport;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use ssmbake_manifests::{AgentFacts, AgentVersion, Channel, PackageFormat};
@@ -105,12 +106,14 @@ pub fn resolve(
     text.parse().map_err(|_| AcquireError::NoVersion { url })
 }
 
-/// Fetches the package and its signature, verifies, reads.
+/// Fetches the package and its signature, verifies, reads. `unpack_into` makes unnamed files, best on the file system
+/// that the payload is for: there they need not be copied again.
 pub fn fetch(
     transport: &Transport,
     ring: &KeyRing,
     agent: &AgentFacts,
     request: &FetchRequest,
+    unpack_into: &dyn Fn() -> Result<File, IoError>,
     progress: &dyn Progress,
 ) -> Result<Verified, AcquireError> {
     let base = request.base_url.trim_end_matches('/');
@@ -120,36 +123,37 @@ pub fn fetch(
     );
     let store = store::Store::new(request.cache.as_deref(), &request.temp_dir);
     let limit = agent.limits.package_bytes;
-    let cached = store.find(&url, limit)?;
+    let verify = |source| AcquireError::Verify {
+        url: url.clone(),
+        source,
+    };
+    let cached = store.find(&url, limit, ring)?;
     let from_cache = cached.is_some();
-    let candidate = match cached {
-        Some(candidate) => candidate,
+    let fetched = match cached {
+        Some(fetched) => fetched,
         None => {
+            // The signature first: one that cannot count saves the download.
             let signature = transport.get_small(&agent.signature_path(&url), agent.limits.signature_bytes)?;
-            let file = store.private_file()?;
-            transport.download(&url, &file, limit, progress)?;
-            store::Candidate::new(file, signature)?
+            let check = ring.begin(&signature).map_err(verify)?;
+            let mut intake = store::Intake::new(store.private_file()?, check);
+            transport.download(&url, &mut intake, limit, progress)?;
+            intake.finish(signature).map_err(verify)?
         }
     };
-    let vouched = ring
-        .verify(&candidate.signature, || store::rewound(&candidate.file))
-        .map_err(|source| AcquireError::Verify {
-            url: url.clone(),
-            source,
-        })?;
     let limits = Limits {
         unpacked: agent.limits.unpacked_bytes,
         members: usize::try_from(agent.limits.entries).unwrap_or(usize::MAX),
     };
-    let package = DebPackage::read(&candidate.file, candidate.size, store.private_file()?, limits)?;
+    let spool = || unpack_into().or_else(|_| store.private_file());
+    let package = DebPackage::read(&fetched.file, fetched.size, &spool, limits)?;
     package.expect(&request.version, &request.arch)?;
     if !from_cache {
-        store.keep(&url, &candidate)?;
+        store.keep(&url, &fetched)?;
     }
     Ok(Verified {
         package,
-        vouched,
-        sha256: candidate.sha256,
+        vouched: fetched.vouched,
+        sha256: fetched.sha256,
         url,
     })
 }

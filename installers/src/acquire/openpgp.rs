@@ -3,20 +3,23 @@
 //! gpg exits 0 for expired keys and standard policies reject AWS's certificates, so neither decides here. A signature is
 //! good when a key of the ring made it over these bytes with SHA-256 or better, inside the key's own window. No clock.
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 
+use digest::DynDigest;
 use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{
     Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureConfig, SignatureType,
-    SubpacketData,
+    SignatureVersion, SubpacketData,
 };
-use pgp::types::{KeyDetails, Tag};
+use pgp::types::{KeyDetails, KeyVersion, Tag, VerifyingKey};
 
 use ssmbake_manifests::hex;
 
 const MIN_RSA_BITS: u16 = 2048;
 const RING_LIMIT: usize = 1024 * 1024;
+/// Signatures of one file that are looked at; each may cost a hash over the whole package.
+const CANDIDATES: usize = 4;
 const ARMOUR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
 #[derive(Debug)]
@@ -94,9 +97,6 @@ pub enum VerifyError {
         /// The key.
         fingerprint: String,
     },
-    /// The file could not be read.
-    #[error("the file cannot be read: {0}")]
-    Read(String),
 }
 
 impl KeyRing {
@@ -167,6 +167,11 @@ impl KeyRing {
     fn add_certificate(&mut self, certificate: &SignedPublicKey) -> Result<(), KeyRingError> {
         let primary = &certificate.primary_key;
         let name = fingerprint(primary);
+        if primary.version() != KeyVersion::V4 {
+            return Err(KeyRingError(format!(
+                "holds the key {name}, which is none of version 4"
+            )));
+        }
         if !certificate.details.revocation_signatures.is_empty() {
             return Err(KeyRingError(format!("holds the revoked key {name}")));
         }
@@ -184,9 +189,15 @@ impl KeyRing {
         let newest = selfs
             .into_iter()
             .max_by_key(|signature| signature.created().map(|at| at.as_secs()));
-        let window = window(primary, newest);
+        // Only its own signature says how long a key is good and what for.
+        let Some(newest) = newest else {
+            return Err(KeyRingError(format!(
+                "holds the key {name} without a self-signature"
+            )));
+        };
+        let window = window(primary, Some(newest));
         // A certificate that says nothing about its use may sign.
-        let flags = newest.map(Signature::key_flags).unwrap_or_default();
+        let flags = newest.key_flags();
         if flags.sign() || !flags.certify() {
             self.push(RawKey::Primary(primary.clone()), primary, name, window)?;
         }
@@ -225,9 +236,9 @@ impl KeyRing {
         fingerprint: String,
         window: (i64, i64),
     ) -> Result<(), KeyRingError> {
-        // v4 RSA: version, four bytes of time, algorithm, bit count of the modulus.
+        // RSA: version, four bytes of time, algorithm, bit count of the modulus.
         let body = key.to_bytes().map_err(|error| KeyRingError(error.to_string()))?;
-        if matches!(body.first(), Some(4)) && matches!(body.get(5), Some(1..=3)) {
+        if matches!(body.get(5), Some(1..=3)) {
             let bits = u16::from_be_bytes([
                 body.get(6).copied().unwrap_or(0),
                 body.get(7).copied().unwrap_or(0),
@@ -246,24 +257,21 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Checks that one of the signatures in `signature` is a good one over `data`. `data` is read once a candidate.
-    pub fn verify<R: Read>(
-        &self,
-        signature: &[u8],
-        mut data: impl FnMut() -> std::io::Result<R>,
-    ) -> Result<Vouched, VerifyError> {
+    /// Judges the signatures in `signature` before a byte of the data is there. The check that comes back is fed the
+    /// data as it arrives; one good signature suffices.
+    pub fn begin(&self, signature: &[u8]) -> Result<Check<'_>, VerifyError> {
+        let mut candidates = Vec::new();
         let mut first_error = None;
-        for one in parse(signature)? {
-            let attempt = self.judge(&one).and_then(|key| {
-                let reader = data().map_err(|error| VerifyError::Read(error.to_string()))?;
-                check(key, &one, BufReader::with_capacity(1 << 18, reader))
-            });
-            match attempt {
-                Ok(vouched) => return Ok(vouched),
+        for one in parse(signature)?.into_iter().take(CANDIDATES) {
+            match self.judge(&one).and_then(|key| Candidate::new(key, one)) {
+                Ok(candidate) => candidates.push(candidate),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Err(first_error.unwrap_or_else(|| VerifyError::Malformed("it is empty".to_owned())))
+        match first_error {
+            Some(error) if candidates.is_empty() => Err(error),
+            _ => Check::new(candidates),
+        }
     }
 
     /// Everything that needs no look at the data.
@@ -271,7 +279,8 @@ impl KeyRing {
         let malformed = |why: &str| VerifyError::Malformed(why.to_owned());
         let config = signature
             .config()
-            .ok_or_else(|| malformed("its version is not known"))?;
+            .filter(|config| config.version() == SignatureVersion::V4)
+            .ok_or_else(|| malformed("it is none of version 4"))?;
         if signature.typ() != Some(SignatureType::Binary) {
             return Err(malformed("it is no signature over a binary file"));
         }
@@ -348,22 +357,137 @@ fn creation_time(config: &SignatureConfig) -> Option<i64> {
         })
 }
 
-fn check(key: &RingKey, signature: &Signature, data: impl Read) -> Result<Vouched, VerifyError> {
-    let result = match &key.raw {
-        RawKey::Primary(raw) => signature.verify(raw, data),
-        RawKey::Sub(raw) => signature.verify(raw, data),
-    };
-    result.map_err(|_| VerifyError::BadSignature {
-        fingerprint: key.fingerprint.clone(),
-    })?;
-    Ok(Vouched {
-        fingerprint: key.fingerprint.clone(),
-        signed_at: signature.created().map_or(0, |at| i64::from(at.as_secs())),
-        digest_algorithm: signature
-            .hash_alg()
-            .map(|hash| format!("{hash:?}").to_uppercase())
-            .unwrap_or_default(),
-    })
+/// Signatures of acceptable keys whose data is still to come.
+pub struct Check<'ring> {
+    candidates: Vec<Candidate<'ring>>,
+    /// Only where no candidate's hash is SHA-256 anyway.
+    plain: Option<Hasher>,
+}
+
+type Hasher = Box<dyn DynDigest + Send>;
+
+struct Candidate<'ring> {
+    key: &'ring RingKey,
+    signature: Signature,
+    hasher: Hasher,
+}
+
+/// What a finished check has found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Who signed.
+    pub vouched: Vouched,
+    /// Plain SHA-256 of the data.
+    pub sha256: [u8; 32],
+}
+
+impl<'ring> Check<'ring> {
+    fn new(candidates: Vec<Candidate<'ring>>) -> Result<Self, VerifyError> {
+        let has_sha256 = candidates.iter().any(Candidate::is_sha256);
+        let plain = (!has_sha256).then(|| hasher(HashAlgorithm::Sha256)).transpose()?;
+        Ok(Self { candidates, plain })
+    }
+
+    fn hashers(&mut self) -> impl Iterator<Item = &mut Hasher> {
+        self.candidates
+            .iter_mut()
+            .map(|candidate| &mut candidate.hasher)
+            .chain(&mut self.plain)
+    }
+
+    /// The next bytes of the data.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hashers().for_each(|hasher| hasher.update(bytes));
+    }
+
+    /// The data begins anew.
+    pub fn restart(&mut self) {
+        self.hashers().for_each(|hasher| hasher.reset());
+    }
+
+    /// The verdict over all bytes so far.
+    pub fn finish(self) -> Result<Checked, VerifyError> {
+        let sha256 = self.sha256();
+        let mut first_error = None;
+        for candidate in self.candidates {
+            let Candidate {
+                key,
+                signature,
+                hasher,
+            } = candidate;
+            if verify(&key.raw, &signature, hasher).is_some() {
+                let vouched = Vouched::new(key, &signature);
+                return Ok(Checked { vouched, sha256 });
+            }
+            let fingerprint = key.fingerprint.clone();
+            first_error = first_error.or(Some(VerifyError::BadSignature { fingerprint }));
+        }
+        Err(first_error.unwrap_or_else(|| VerifyError::Malformed("it is empty".to_owned())))
+    }
+
+    fn sha256(&self) -> [u8; 32] {
+        let of_candidate = self.candidates.iter().find(|candidate| candidate.is_sha256());
+        let hasher = self
+            .plain
+            .as_ref()
+            .or(of_candidate.map(|candidate| &candidate.hasher));
+        let mut digest = [0; 32];
+        if let Some(hasher) = hasher {
+            digest.copy_from_slice(&hasher.box_clone().finalize());
+        }
+        digest
+    }
+}
+
+impl<'ring> Candidate<'ring> {
+    fn new(key: &'ring RingKey, signature: Signature) -> Result<Self, VerifyError> {
+        let algorithm = signature.hash_alg().unwrap_or_default();
+        Ok(Self {
+            key,
+            signature,
+            hasher: hasher(algorithm)?,
+        })
+    }
+
+    fn is_sha256(&self) -> bool {
+        self.signature.hash_alg() == Some(HashAlgorithm::Sha256)
+    }
+}
+
+fn hasher(algorithm: HashAlgorithm) -> Result<Hasher, VerifyError> {
+    algorithm
+        .new_hasher()
+        .map_err(|error| VerifyError::Malformed(error.to_string()))
+}
+
+impl Vouched {
+    fn new(key: &RingKey, signature: &Signature) -> Self {
+        Self {
+            fingerprint: key.fingerprint.clone(),
+            signed_at: signature.created().map_or(0, |at| i64::from(at.as_secs())),
+            digest_algorithm: signature
+                .hash_alg()
+                .map(|hash| format!("{hash:?}").to_uppercase())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// RFC 9580, 5.2.4: after the data the hash covers the signature's own fields; then the key decides.
+fn verify(key: &RawKey, signature: &Signature, mut hasher: Hasher) -> Option<()> {
+    let config = signature.config()?;
+    let length = config.hash_signature_data(&mut hasher).ok()?;
+    hasher.update(&config.trailer(length).ok()?);
+    let digest = hasher.finalize();
+    if signature.signed_hash_value()?[..] != digest[..2] {
+        return None;
+    }
+    let bytes = signature.signature()?;
+    match key {
+        RawKey::Primary(raw) => raw.verify(config.hash_alg, &digest, bytes),
+        RawKey::Sub(raw) => raw.verify(config.hash_alg, &digest, bytes),
+    }
+    .ok()
 }
 
 /// All packets must be signatures, to the last byte.

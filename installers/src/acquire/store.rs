@@ -6,12 +6,13 @@
 )]
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use sha2::{Digest, Sha256};
 
+use super::openpgp::{Check, KeyRing, VerifyError, Vouched};
+use super::transport::Sink;
 use crate::digest::sha256_hex;
 use crate::error::IoError;
 use ssmbake_manifests::hex;
@@ -45,8 +46,9 @@ impl<'a> Store<'a> {
         Ok(File::from(fd))
     }
 
-    /// What was kept for `url`, copied into a private file.
-    pub fn find(&self, url: &str, limit: u64) -> Result<Option<Candidate>, IoError> {
+    /// What was kept for `url`, copied into a private file and verified there. Anything that does not pass any more
+    /// counts as not there: it is fetched again.
+    pub fn find(&self, url: &str, limit: u64, ring: &KeyRing) -> Result<Option<Fetched>, IoError> {
         let Some(cache) = self.cache else { return Ok(None) };
         let Some(name) = read_small(&index_path(cache, url)) else {
             return Ok(None);
@@ -59,77 +61,103 @@ impl<'a> Store<'a> {
         let (Some(kept), Some(signature)) = (open_own(&path), read_small(&path.with_extension("sig"))) else {
             return Ok(None);
         };
-        let mut private = self.private_file()?;
-        let copied = io::copy(&mut kept.take(limit), &mut private);
+        let Ok(check) = ring.begin(&signature) else {
+            return Ok(None);
+        };
+        let mut intake = Intake::new(self.private_file()?, check);
+        let copied = io::copy(&mut kept.take(limit), &mut intake);
         copied.map_err(|error| IoError::new("copy from the cache", path.display(), error))?;
-        // A damaged entry is fetched again.
-        let candidate = Candidate::new(private, signature)?;
-        Ok((hex::encode(&candidate.sha256) == name).then_some(candidate))
+        let fetched = intake.finish(signature).ok();
+        Ok(fetched.filter(|fetched| hex::encode(&fetched.sha256) == name))
     }
 
     /// Keeps a verified package. A cache that cannot be written is an error: the user named it.
-    pub fn keep(&self, url: &str, verified: &Candidate) -> Result<(), IoError> {
+    pub fn keep(&self, url: &str, fetched: &Fetched) -> Result<(), IoError> {
         let Some(cache) = self.cache else { return Ok(()) };
         let fail = |error: io::Error| IoError::new("write to the cache", cache.display(), error);
-        let name = hex::encode(&verified.sha256);
+        let name = hex::encode(&fetched.sha256);
         for dir in [cache.to_owned(), cache.join("sha256"), cache.join("index")] {
             make_dir(&dir).map_err(fail)?;
         }
         let place = cache.join("sha256").join(&name);
-        write_new(&place, rewound(&verified.file).map_err(fail)?).map_err(fail)?;
-        write_new(&place.with_extension("sig"), verified.signature.as_slice()).map_err(fail)?;
+        write_new(&place, rewound(&fetched.file).map_err(fail)?).map_err(fail)?;
+        write_new(&place.with_extension("sig"), fetched.signature.as_slice()).map_err(fail)?;
         write_new(&index_path(cache, url), name.as_bytes()).map_err(fail)
     }
 }
 
-/// A package file that is not verified yet, and what claims to vouch for it.
+/// A package file with a good signature.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct Fetched {
     /// Private: nobody else can change it.
     pub file: File,
     /// The detached signature.
     pub signature: Vec<u8>,
+    /// Who made it.
+    pub vouched: Vouched,
     /// Digest of the file.
     pub sha256: [u8; 32],
     /// Bytes of the file.
     pub size: u64,
 }
 
-impl Candidate {
-    /// Reads `file` once for its digest and size.
-    pub fn new(file: File, signature: Vec<u8>) -> Result<Self, IoError> {
-        let (sha256, size) = digest(&file)?;
-        Ok(Self {
-            file,
+/// Writes a package to a private file and hashes it on the way, for its name and for its signature.
+pub struct Intake<'ring> {
+    file: File,
+    check: Check<'ring>,
+    size: u64,
+}
+
+impl<'ring> Intake<'ring> {
+    /// `file` is empty and private.
+    pub fn new(file: File, check: Check<'ring>) -> Self {
+        Self { file, check, size: 0 }
+    }
+
+    /// The file is whole: does the signature fit?
+    pub fn finish(self, signature: Vec<u8>) -> Result<Fetched, VerifyError> {
+        let checked = self.check.finish()?;
+        Ok(Fetched {
+            vouched: checked.vouched,
+            file: self.file,
             signature,
-            sha256,
-            size,
+            sha256: checked.sha256,
+            size: self.size,
         })
     }
 }
 
-/// SHA-256 and size of a private file.
-fn digest(file: &File) -> Result<([u8; 32], u64), IoError> {
-    let read = || -> io::Result<([u8; 32], u64)> {
-        let mut source = rewound(file)?;
-        let (mut hash, mut total, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 18]);
-        loop {
-            match source.read(&mut buffer)? {
-                0 => return Ok((hash.finalize().into(), total)),
-                got => {
-                    hash.update(&buffer[..got]);
-                    total += got as u64;
-                }
-            }
-        }
-    };
-    read().map_err(|error| IoError::new("read", "a temporary file", error))
+impl Write for Intake<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.check.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Intake<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        rewound(&self.file)?;
+        self.size = 0;
+        self.check.restart();
+        Ok(())
+    }
 }
 
 /// The same file from its beginning.
-pub fn rewound(file: &File) -> io::Result<&File> {
+fn rewound(file: &File) -> io::Result<&File> {
     let mut file = file;
-    file.seek(SeekFrom::Start(0))?;
+    file.rewind()?;
     Ok(file)
 }
 

@@ -1,7 +1,5 @@
 //! The one door to the network: HTTPS with limits on everything that comes from outside.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -109,6 +107,14 @@ pub trait Progress: Sync {
     fn finished(&self);
 }
 
+/// Where downloaded bytes go.
+pub trait Sink {
+    /// The next bytes.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()>;
+    /// The bytes so far count no more; the file begins anew.
+    fn restart(&mut self) -> std::io::Result<()>;
+}
+
 /// A client and a small runtime to drive it.
 #[derive(Debug)]
 pub struct Transport {
@@ -179,22 +185,17 @@ impl Transport {
         )
     }
 
-    /// Downloads into `file`, an empty private one; a broken connection goes on where it stopped.
+    /// Downloads into `sink`; a broken connection goes on where it stopped.
     pub fn download(
         &self,
         url: &str,
-        file: &File,
+        sink: &mut dyn Sink,
         limit: u64,
         progress: &dyn Progress,
     ) -> Result<(), NetworkError> {
         let url = parse(url)?;
-        let state = std::cell::RefCell::new(Partial { etag: None, have: 0 });
-        let attempt = async |_| {
-            let mut partial = state.borrow().clone();
-            let result = self.stream(&url, file, limit, &mut partial, progress).await;
-            *state.borrow_mut() = partial;
-            result
-        };
+        let mut partial = Partial { etag: None, have: 0 };
+        let attempt = async |_| self.stream(&url, sink, limit, &mut partial, progress).await;
         self.bounded(&url, self.retrying(&url, Some(progress), attempt))?;
         progress.finished();
         Ok(())
@@ -218,7 +219,7 @@ impl Transport {
         &self,
         url: &Url,
         progress: Option<&dyn Progress>,
-        attempt: impl AsyncFn(u32) -> Result<T, Failure>,
+        mut attempt: impl AsyncFnMut(u32) -> Result<T, Failure>,
     ) -> Result<T, NetworkError> {
         let mut tries = 0;
         loop {
@@ -261,7 +262,7 @@ impl Transport {
     async fn stream(
         &self,
         url: &Url,
-        mut file: &File,
+        sink: &mut dyn Sink,
         limit: u64,
         partial: &mut Partial,
         progress: &dyn Progress,
@@ -274,16 +275,15 @@ impl Transport {
                 .header(IF_RANGE, etag);
         }
         let response = accept(url, request.send().await)?;
-        if !continues(&response, partial.have) {
+        if partial.have > 0 && !continues(&response, partial.have) {
             partial.have = 0;
-            file.set_len(0).map_err(write)?;
+            sink.restart().map_err(write)?;
         }
         partial.etag = response
             .headers()
             .get(ETAG)
             .and_then(|tag| tag.to_str().ok())
             .map(str::to_owned);
-        file.seek(SeekFrom::Start(partial.have)).map_err(write)?;
         let total = response.content_length().map(|rest| partial.have + rest);
         let too_large = || {
             Failure::Final(NetworkError::TooLarge {
@@ -301,7 +301,7 @@ impl Transport {
             if partial.have + chunk.len() as u64 > limit {
                 return Err(too_large());
             }
-            file.write_all(&chunk).map_err(write)?;
+            sink.write(&chunk).map_err(write)?;
             partial.have += chunk.len() as u64;
             progress.advanced(partial.have);
         }
@@ -317,7 +317,6 @@ impl Transport {
 }
 
 /// What is there of a download.
-#[derive(Clone)]
 struct Partial {
     etag: Option<String>,
     have: u64,

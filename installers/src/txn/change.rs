@@ -30,10 +30,10 @@ pub enum Content {
     Spool(SpoolSlice),
 }
 
-/// A stretch of the spool file of a verified package.
+/// A stretch of a file that a verified package was unpacked into.
 #[derive(Debug, Clone)]
 pub struct SpoolSlice {
-    /// The unpacked archive; unlinked, so nobody else can change it.
+    /// Without a name, so nobody else can change it.
     pub spool: Arc<File>,
     /// First byte.
     pub offset: u64,
@@ -41,6 +41,8 @@ pub struct SpoolSlice {
     pub len: u64,
     /// Digest of the stretch.
     pub sha256: [u8; 32],
+    /// Whether it is the whole file, which then can become the target's own.
+    pub is_whole: bool,
 }
 
 impl Content {

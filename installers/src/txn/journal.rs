@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::unnamed;
 use crate::error::IoError;
 use crate::root::{Kind, Last, Root, RootPath, meta_at};
 
@@ -233,41 +234,30 @@ pub enum Settled {
 fn write_whole(dir: &OwnedFd, record: &Record) -> io::Result<File> {
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
-    let mode = Mode::from_raw_mode(0o600);
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let unnamed = rustix::fs::openat(dir, ".", flags, mode);
     let named = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
-    let (fd, has_name) = match unnamed {
-        Ok(fd) => (fd, false),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-            (rustix::fs::openat(dir, NEW_NAME, named, mode)?, true)
+    let (mut file, has_name) = match unnamed::create(dir) {
+        Ok(file) => (file, false),
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL)
+            ) =>
+        {
+            let fd = rustix::fs::openat(dir, NEW_NAME, named, Mode::from_raw_mode(0o600))?;
+            (File::from(fd), true)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
-    let mut file = File::from(fd);
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     file.write_all(&line)?;
     file.sync_all()?;
     if has_name {
         rustix::fs::renameat_with(dir, NEW_NAME, dir, NAME, rustix::fs::RenameFlags::NOREPLACE)?;
     } else {
-        give_name(dir, &file)?;
+        unnamed::give_name(&file, dir, NAME)?;
     }
     rustix::fs::fsync(dir)?;
     Ok(file)
-}
-
-fn give_name(dir: &OwnedFd, file: &File) -> io::Result<()> {
-    match rustix::fs::linkat(file, "", dir, NAME, AtFlags::EMPTY_PATH) {
-        // Without CAP_DAC_READ_SEARCH the kernel wants the way through /proc.
-        Err(Errno::NOENT | Errno::PERM) => {
-            use std::os::fd::AsRawFd;
-            let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-            rustix::fs::linkat(rustix::fs::CWD, own, dir, NAME, AtFlags::SYMLINK_FOLLOW)?;
-        }
-        other => other?,
-    }
-    Ok(())
 }
 
 fn parse(file: &mut File) -> Result<(Record, bool), JournalError> {

@@ -10,6 +10,7 @@
 mod change;
 mod journal;
 mod stage;
+mod unnamed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,6 +19,7 @@ use rustix::fs::AtFlags;
 
 pub use change::{ChangeSet, Content, OnLink, Perm, SpoolSlice, Want};
 pub use journal::{JournalError, Settled};
+pub use unnamed::unnamed_file;
 
 use crate::error::IoError;
 use crate::root::{Kind, Last, Meta, Root, RootPath, meta_at};

@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::change::{Content, Perm, Want};
+use super::change::{Content, Perm, SpoolSlice, Want};
 use super::journal::{Entry, times};
-use super::{Change, Checkpoint};
+use super::{Change, Checkpoint, unnamed};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Meta, Root, RootPath};
 
@@ -110,9 +110,17 @@ pub(super) fn sync(root: &Root) -> Result<(), IoError> {
 
 /// A disk that is too full is better found before 100 MB are written to it. Reserved blocks count for root.
 fn check_space(root: &Root, pairs: &[(&Change, &Entry)]) -> Result<(), IoError> {
+    let device = rustix::fs::fstat(root).ok().map(|stat| stat.st_dev);
     let needed: u64 = pairs
         .iter()
         .filter_map(|(change, _)| match &change.want {
+            // It has its blocks already.
+            Want::File {
+                content: Content::Spool(slice),
+                ..
+            } if slice.is_whole && rustix::fs::fstat(&slice.spool).ok().map(|stat| stat.st_dev) == device => {
+                None
+            }
             Want::File { content, .. } => Some(content.len()),
             _ => None,
         })
@@ -181,18 +189,17 @@ fn stage_file(
     mtime: Option<(i64, u32)>,
     old: Option<(&OwnedFd, &str)>,
 ) -> io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Nobody but root reads it before it has its own mode.
-    let mut file = File::from(rustix::fs::openat(dir, temp, flags, Mode::from_raw_mode(0o600))?);
-    match content {
-        Content::Bytes(bytes) => file.write_all(bytes)?,
-        Content::Spool(slice) => {
-            let copied = io::copy(&mut slice.reader()?, &mut file)?;
-            if copied != slice.len {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+    let file = match content {
+        Content::Spool(slice) => match adopt(dir, temp, slice) {
+            Some(file) => file,
+            None => copy_slice(create_new(dir, temp)?, slice)?,
+        },
+        Content::Bytes(bytes) => {
+            let mut file = create_new(dir, temp)?;
+            file.write_all(bytes)?;
+            file
         }
-    }
+    };
     set_owner(&file, perm.uid, perm.gid)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(perm.mode))?;
     if let Some((dir, name)) = old {
@@ -202,6 +209,34 @@ fn stage_file(
         rustix::fs::futimens(&file, &times(seconds, nanos))?;
     }
     Ok(())
+}
+
+/// Nobody but root reads it before it has its own mode.
+fn create_new(dir: &OwnedFd, temp: &str) -> io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, temp, flags, Mode::from_raw_mode(0o600))?;
+    Ok(File::from(fd))
+}
+
+fn copy_slice(mut file: File, slice: &SpoolSlice) -> io::Result<File> {
+    let copied = io::copy(&mut slice.reader()?, &mut file)?;
+    match copied == slice.len {
+        true => Ok(file),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// A file that was unpacked on this file system needs a name only. None where that cannot be: on another file system,
+/// on one that refuses, or when the file was adopted before and a second name would make the two places one.
+fn adopt(dir: &OwnedFd, temp: &str, slice: &SpoolSlice) -> Option<File> {
+    let is_free = slice.is_whole && rustix::fs::fstat(&slice.spool).ok()?.st_nlink == 0;
+    let file = if is_free {
+        slice.spool.try_clone().ok()?
+    } else {
+        return None;
+    };
+    unnamed::give_name(&file, dir, temp).ok()?;
+    Some(file)
 }
 
 /// A file that is edited keeps its attributes; one that comes from a package keeps only the SELinux label.

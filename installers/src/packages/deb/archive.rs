@@ -1,7 +1,7 @@
-//! Reads a verified deb: control data into memory, the payload unpacked once into a private spool file.
+//! Reads a verified deb: control data into memory, the payload unpacked once into files without a name.
 //!
-//! Every member is judged here, so that `install` meets only honest ones. The spool is unlinked: what was judged
-//! is what will be written.
+//! Every member is judged here, so that `install` meets only honest ones. Nobody else can reach the unnamed files: what
+//! was judged is what will be written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,6 +17,7 @@ use super::ar::{self, ArMember};
 use super::control::Paragraph;
 use super::database::PACKAGE;
 use super::version::upstream;
+use crate::error::IoError;
 use crate::packages::PackageError;
 use crate::root::RootPath;
 use crate::txn::SpoolSlice;
@@ -33,6 +34,14 @@ pub struct Limits {
 /// All control files together; the real ones are a few kilobytes.
 const CONTROL_LIMIT: u64 = 4 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
+
+/// Large members get a file of their own, which can become the target's without another copy; the many small ones
+/// share one.
+const OWN_FILE_FROM: u64 = 64 * 1024;
+const OWN_FILES: usize = 64;
+
+/// Makes empty files without a name.
+pub type MakeSpool<'a> = dyn Fn() -> Result<File, IoError> + 'a;
 
 /// What a payload member is.
 #[derive(Debug, Clone)]
@@ -83,8 +92,8 @@ pub struct DebPackage {
 }
 
 impl DebPackage {
-    /// Reads the package in `file` (`size` bytes), unpacking into `spool`, an empty private file.
-    pub fn read(file: &File, size: u64, spool: File, limits: Limits) -> Result<Self, PackageError> {
+    /// Reads the package in `file` (`size` bytes), unpacking into files of `spool`.
+    pub fn read(file: &File, size: u64, spool: &MakeSpool<'_>, limits: Limits) -> Result<Self, PackageError> {
         let layout = ar::layout(file, size)?;
         let (control, control_files) = read_control(file, &layout.control)?;
         let conffiles = conffile_list(&control_files)?;
@@ -218,23 +227,21 @@ fn conffile_list(files: &ControlFiles) -> Result<Vec<String>, PackageError> {
 fn read_payload(
     file: &File,
     member: &ArMember,
-    spool: File,
+    spool: &MakeSpool<'_>,
     limits: Limits,
 ) -> Result<Vec<Member>, PackageError> {
     let source = decoder(file, member)?;
-    let spool = Arc::new(spool);
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(8);
         scope.spawn(move || pump(source, &sender));
-        let reader = SpoolReader {
+        let reader = ChunkReader {
             receiver,
             chunk: Vec::new(),
             at: 0,
             total: 0,
             limit: limits.unpacked,
-            spool: &spool,
         };
-        collect(reader, &spool, limits, &member.name)
+        collect(reader, &mut Spools::new(spool), limits, &member.name)
     })
 }
 
@@ -258,17 +265,16 @@ fn pump(mut source: Box<dyn Read + Send + '_>, sender: &SyncSender<io::Result<Ve
     }
 }
 
-/// Passes the decoded bytes on and keeps a copy of each in the spool, up to the limit.
-struct SpoolReader<'a> {
+/// Passes the decoded bytes on, up to the limit.
+struct ChunkReader {
     receiver: Receiver<io::Result<Vec<u8>>>,
     chunk: Vec<u8>,
     at: usize,
     total: u64,
     limit: u64,
-    spool: &'a File,
 }
 
-impl Read for SpoolReader<'_> {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.chunk.len() {
             match self.receiver.recv() {
@@ -280,10 +286,6 @@ impl Read for SpoolReader<'_> {
             if self.total > self.limit {
                 return Err(io::Error::other(OverLimit));
             }
-            let mut spool = self.spool;
-            spool
-                .write_all(&self.chunk)
-                .map_err(|error| io::Error::other(SpoolFailed(error)))?;
         }
         let count = buffer.len().min(self.chunk.len() - self.at);
         buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
@@ -296,23 +298,12 @@ impl Read for SpoolReader<'_> {
 #[error("over the limit")]
 struct OverLimit;
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct SpoolFailed(io::Error);
-
-/// Our own two errors travel through the tar reader inside an `io::Error`; a full temporary directory is not the
-/// package's fault.
+/// Our own error travels through the tar reader inside an `io::Error`.
 fn payload_error(error: io::Error, name: &str, limit: u64) -> PackageError {
     let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = inner {
         if cause.is::<OverLimit>() {
             return PackageError::TooLarge { limit };
-        }
-        if let Some(SpoolFailed(source)) = cause.downcast_ref() {
-            let source = source
-                .raw_os_error()
-                .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
-            return crate::error::IoError::new("unpack into", "the temporary directory", source).into();
         }
         let wrapped = cause
             .downcast_ref::<io::Error>()
@@ -325,9 +316,58 @@ fn payload_error(error: io::Error, name: &str, limit: u64) -> PackageError {
     malformed(name, error)
 }
 
+/// The unnamed files of one package.
+struct Spools<'a> {
+    make: &'a MakeSpool<'a>,
+    own: usize,
+    shared: Option<Arc<File>>,
+    /// Bytes in the shared file.
+    used: u64,
+}
+
+/// Where one member's bytes go.
+struct Place {
+    file: Arc<File>,
+    offset: u64,
+    is_whole: bool,
+}
+
+impl<'a> Spools<'a> {
+    fn new(make: &'a MakeSpool<'a>) -> Self {
+        Self {
+            make,
+            own: 0,
+            shared: None,
+            used: 0,
+        }
+    }
+
+    fn place(&mut self, len: u64) -> Result<Place, IoError> {
+        if len >= OWN_FILE_FROM && self.own < OWN_FILES {
+            self.own += 1;
+            return Ok(Place {
+                file: Arc::new((self.make)()?),
+                offset: 0,
+                is_whole: true,
+            });
+        }
+        let file = match &self.shared {
+            Some(file) => Arc::clone(file),
+            None => Arc::clone(self.shared.insert(Arc::new((self.make)()?))),
+        };
+        let offset = self.used;
+        self.used += len;
+        Ok(Place {
+            file,
+            offset,
+            is_whole: false,
+        })
+    }
+}
+
 fn collect(
-    mut reader: SpoolReader<'_>,
-    spool: &Arc<File>,
+    mut reader: ChunkReader,
+    spools: &mut Spools<'_>,
     limits: Limits,
     name: &str,
 ) -> Result<Vec<Member>, PackageError> {
@@ -343,7 +383,7 @@ fn collect(
                 format_args!("it has more than {} members", limits.members),
             ));
         }
-        if let Some(member) = read_member(&mut entry, spool, &bad)? {
+        if let Some(member) = read_member(&mut entry, spools, &bad)? {
             seen.admit(&member)?;
             members.push(member);
         }
@@ -355,7 +395,7 @@ fn collect(
 
 fn read_member<R: Read>(
     entry: &mut tar::Entry<'_, R>,
-    spool: &Arc<File>,
+    spools: &mut Spools<'_>,
     bad: &dyn Fn(io::Error) -> PackageError,
 ) -> Result<Option<Member>, PackageError> {
     use tar::EntryType;
@@ -378,7 +418,7 @@ fn read_member<R: Read>(
     );
     let kind = match header.entry_type() {
         EntryType::Directory => MemberKind::Dir,
-        EntryType::Regular | EntryType::Continuous => read_file(entry, spool).map_err(bad)?,
+        EntryType::Regular | EntryType::Continuous => read_file(entry, spools, bad)?,
         EntryType::Symlink => {
             MemberKind::Link(link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?)
         }
@@ -430,28 +470,38 @@ fn place(raw: &str) -> Result<Option<RootPath>, &'static str> {
         .map_err(|_| "has a path that is not plain")
 }
 
-fn read_file<R: Read>(entry: &mut tar::Entry<'_, R>, spool: &Arc<File>) -> io::Result<MemberKind> {
-    let (offset, len) = (entry.raw_file_position(), entry.size());
+fn read_file<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    spools: &mut Spools<'_>,
+    bad: &dyn Fn(io::Error) -> PackageError,
+) -> Result<MemberKind, PackageError> {
+    let len = entry.size();
+    let place = spools.place(len)?;
     let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
     let mut buffer = vec![0; CHUNK];
     let mut total = 0;
     loop {
-        let got = entry.read(&mut buffer)?;
+        let got = entry.read(&mut buffer).map_err(bad)?;
         if got == 0 {
             break;
         }
         total += got as u64;
+        // A full disk is not the package's fault.
+        let mut file: &File = &place.file;
+        file.write_all(&buffer[..got])
+            .map_err(|error| IoError::new("unpack into", "a temporary file", error))?;
         sha256.update(&buffer[..got]);
         md5.update(&buffer[..got]);
     }
     if total != len {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+        return Err(bad(io::ErrorKind::UnexpectedEof.into()));
     }
     let slice = SpoolSlice {
-        spool: Arc::clone(spool),
-        offset,
+        spool: place.file,
+        offset: place.offset,
         len,
         sha256: sha256.finalize().into(),
+        is_whole: place.is_whole,
     };
     Ok(MemberKind::File {
         slice,

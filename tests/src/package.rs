@@ -1,4 +1,4 @@
-//! Packages with the agent's real layout, built by dpkg-deb, and throw-away keys to sign them.
+//! Packages with the agent's real layout, built as AWS does or by dpkg-deb, and throw-away keys to sign them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ pub struct AgentPackage {
     pub arch: String,
     /// Bytes of each of the six binaries.
     pub binary_size: usize,
-    /// `gzip`, `xz`, `zstd`.
+    /// `gzip`, `gzip-9`, `xz`, `zstd`.
     pub compression: String,
     /// Added to the unit, so that versions differ in a conffile.
     pub unit_comment: String,
@@ -89,6 +89,15 @@ impl AgentPackage {
             put(&format!("DEBIAN/{name}"), script.as_bytes(), 0o755);
         }
         let deb = dir.join(format!("agent-{}-{}.deb", self.version, self.arch));
+        match self.compression.strip_prefix("gzip") {
+            Some(level) => pack_as_aws(&tree, &deb, if level.is_empty() { "-1" } else { level }),
+            None => self.pack_as_dpkg(&tree, &deb),
+        }
+        fs::remove_dir_all(&tree).expect("clean up");
+        deb
+    }
+
+    fn pack_as_dpkg(&self, tree: &Path, deb: &Path) {
         // --nocheck: like AWS's own package this one names conffiles that it does not ship.
         must(
             Command::new("dpkg-deb")
@@ -99,12 +108,10 @@ impl AgentPackage {
                     "-z1",
                     "--build",
                 ])
-                .arg(&tree)
-                .arg(&deb)
+                .arg(tree)
+                .arg(deb)
                 .env("SOURCE_DATE_EPOCH", "1700000000"),
         );
-        fs::remove_dir_all(&tree).expect("clean up");
-        deb
     }
 
     fn control(&self) -> String {
@@ -117,6 +124,21 @@ impl AgentPackage {
             self.binary_size * 6 / 1024
         )
     }
+}
+
+/// AWS packs with tar and ar: no `./` before the names, no entry for the root, no md5sums, ar's own way of names.
+fn pack_as_aws(tree: &Path, deb: &Path, level: &str) {
+    let script = "set -e; work=$(mktemp -d); cd \"$1\"; pack() { out=$1; shift; tar --owner=0 --group=0 --sort=name \
+        --mtime=@1700000000 -I \"gzip -n $level\" -cf \"$work/$out\" \"$@\"; }; level=$3\n\
+        cd DEBIAN; pack control.tar.gz *; cd ..; mv DEBIAN \"$work\"; pack data.tar.gz *; cd \"$work\"; echo 2.0 > debian-binary\n\
+        rm -f \"$2\"; ar rc \"$2\" debian-binary control.tar.gz data.tar.gz; rm -r \"$work\"";
+    must(
+        Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(tree)
+            .arg(deb)
+            .arg(level),
+    );
 }
 
 const BINARIES: [&str; 6] = [

@@ -89,6 +89,8 @@ pub struct DebPackage {
     pub conffiles: Vec<String>,
     /// The payload, in archive order; the root directory is left out.
     pub members: Vec<Member>,
+    /// Whether the root directory was in it: dpkg's list names it then.
+    pub has_root: bool,
 }
 
 impl DebPackage {
@@ -97,12 +99,13 @@ impl DebPackage {
         let layout = ar::layout(file, size)?;
         let (control, control_files) = read_control(file, &layout.control)?;
         let conffiles = conffile_list(&control_files)?;
-        let members = read_payload(file, &layout.data, spool, limits)?;
+        let (members, has_root) = read_payload(file, &layout.data, spool, limits)?;
         Ok(Self {
             control,
             control_files,
             conffiles,
             members,
+            has_root,
         })
     }
 
@@ -229,7 +232,7 @@ fn read_payload(
     member: &ArMember,
     spool: &MakeSpool<'_>,
     limits: Limits,
-) -> Result<Vec<Member>, PackageError> {
+) -> Result<(Vec<Member>, bool), PackageError> {
     let source = decoder(file, member)?;
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(8);
@@ -370,10 +373,11 @@ fn collect(
     spools: &mut Spools<'_>,
     limits: Limits,
     name: &str,
-) -> Result<Vec<Member>, PackageError> {
+) -> Result<(Vec<Member>, bool), PackageError> {
     let bad = |error: io::Error| payload_error(error, name, limits.unpacked);
     let mut members: Vec<Member> = Vec::new();
     let mut seen = Seen::default();
+    let mut has_root = false;
     let mut archive = tar::Archive::new(&mut reader);
     for entry in archive.entries().map_err(bad)? {
         let mut entry = entry.map_err(bad)?;
@@ -383,14 +387,17 @@ fn collect(
                 format_args!("it has more than {} members", limits.members),
             ));
         }
-        if let Some(member) = read_member(&mut entry, spools, &bad)? {
-            seen.admit(&member)?;
-            members.push(member);
+        match read_member(&mut entry, spools, &bad)? {
+            Some(member) => {
+                seen.admit(&member)?;
+                members.push(member);
+            }
+            None => has_root = true,
         }
     }
     // To the very end, so that the compressor's own checksum is checked.
     io::copy(&mut reader, &mut io::sink()).map_err(bad)?;
-    Ok(members)
+    Ok((members, has_root))
 }
 
 fn read_member<R: Read>(

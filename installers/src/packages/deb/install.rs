@@ -356,7 +356,7 @@ fn put_info_files(root: &Root, package: &DebPackage, set: &mut ChangeSet) -> Res
 }
 
 fn list(package: &DebPackage) -> String {
-    let mut text = String::from("/.\n");
+    let mut text = String::from(if package.has_root { "/.\n" } else { "" });
     for member in &package.members {
         text.push_str(member.path.as_str());
         text.push('\n');

@@ -99,14 +99,7 @@ fn elf(arch: &str) -> Vec<u8> {
 
 /// A copy of a real tree, made by debootstrap once and cached as a tarball.
 pub fn debootstrapped(suite: &str) -> TempDir {
-    let cache = std::env::var_os("SSMBAKE_TREES")
-        .map_or_else(|| std::env::temp_dir().join("ssmbake-trees"), PathBuf::from);
-    fs::create_dir_all(&cache).expect("cache");
-    let tarball = cache.join(format!("{suite}-minbase.tar"));
-    let lock = fs::File::create(cache.join(format!("{suite}.lock"))).expect("lock");
-    lock.lock().expect("lock");
-    if !tarball.exists() {
-        let work = tempfile::tempdir_in(&cache).expect("directory");
+    cached(&format!("{suite}-minbase"), |tree| {
         must(
             Command::new("debootstrap")
                 .args([
@@ -114,14 +107,75 @@ pub fn debootstrapped(suite: &str) -> TempDir {
                     "--include=ca-certificates,openssl,systemd-sysv,dbus",
                     suite,
                 ])
-                .arg(work.path().join("tree"))
-                .arg("http://deb.debian.org/debian"),
+                .arg(tree)
+                .arg(ARCHIVE),
         );
-        let new = cache.join(format!("{suite}.new"));
+    })
+}
+
+const ARCHIVE: &str = "http://deb.debian.org/debian";
+
+/// A real tree of another architecture: every package unpacked and in dpkg's database, no script of it ever run. Its
+/// programs are traps: run, they leave a file `trapped` beside them.
+pub fn foreign(suite: &str, arch: &str) -> TempDir {
+    cached(&format!("{suite}-{arch}-foreign"), |tree| {
+        must(
+            Command::new("debootstrap")
+                .args([
+                    "--foreign",
+                    "--variant=minbase",
+                    "--include=ca-certificates,systemd-sysv",
+                ])
+                .args(["--arch", arch, suite])
+                .arg(tree)
+                .arg(ARCHIVE),
+        );
+        must(Command::new("sh").args(["-c", UNPACK, "sh"]).arg(tree));
+    })
+}
+
+/// What `dpkg --unpack` would record, without the maintainer scripts that cannot run here.
+const UNPACK: &str = r#"set -e
+cd "$1"
+info=var/lib/dpkg/info
+mkdir -p $info
+: > var/lib/dpkg/status
+echo 1 > $info/format
+for deb in var/cache/apt/archives/*.deb; do
+    name=$(dpkg-deb -f "$deb" Package)
+    [ "$(dpkg-deb -f "$deb" Multi-Arch)" != same ] || name="$name:$(dpkg-deb -f "$deb" Architecture)"
+    dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -f -
+    dpkg-deb -e "$deb" control
+    { echo /.; dpkg-deb --fsys-tarfile "$deb" | tar -t | sed -n 's,^\.\(/.*[^/]\)/*$,\1,p'; } > "$info/$name.list"
+    { dpkg-deb -f "$deb" | sed '1aStatus: install ok installed'; echo; } >> var/lib/dpkg/status
+    rm control/control
+    for file in control/*; do [ ! -e "$file" ] || mv "$file" "$info/$name.${file##*/}"; done
+    rm -rf control
+done
+rm -rf debootstrap var/cache/apt/archives/*.deb
+for file in usr/bin/* usr/sbin/* usr/lib/systemd/systemd; do
+    [ -f "$file" ] && [ ! -L "$file" ] || continue
+    printf '#!/bin/sh\ntouch "${0%%/*}/trapped"\n' > "$file"
+done
+"#;
+
+/// A copy of the tree that `make` makes in a new folder.
+fn cached(name: &str, make: impl FnOnce(&Path)) -> TempDir {
+    let cache = std::env::var_os("SSMBAKE_TREES")
+        .map_or_else(|| std::env::temp_dir().join("ssmbake-trees"), PathBuf::from);
+    fs::create_dir_all(&cache).expect("cache");
+    let tarball = cache.join(format!("{name}.tar"));
+    let lock = fs::File::create(cache.join(format!("{name}.lock"))).expect("lock");
+    lock.lock().expect("lock");
+    if !tarball.exists() {
+        let work = tempfile::tempdir_in(&cache).expect("directory");
+        let tree = work.path().join("tree");
+        make(&tree);
+        let new = cache.join(format!("{name}.new"));
         must(
             Command::new("tar")
                 .arg("-C")
-                .arg(work.path().join("tree"))
+                .arg(tree)
                 .arg("-cf")
                 .arg(&new)
                 .arg("."),

@@ -75,8 +75,8 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
     })
 }
 
-/// Programs that every system has; a foreign static one may be among them, so the majority decides.
-const PROGRAMS: [&str; 9] = [
+/// Programs and loaders that systems have; a foreign static one may be among them, so the majority decides.
+const PROGRAMS: [&str; 14] = [
     "/bin/sh",
     "/bin/bash",
     "/bin/ls",
@@ -86,6 +86,11 @@ const PROGRAMS: [&str; 9] = [
     "/usr/bin/perl",
     "/sbin/init",
     "/lib/systemd/systemd",
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-linux.so.2",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-linux-armhf.so.3",
+    "/lib/ld-musl-x86_64.so.1",
 ];
 const DPKG_ARCH: &str = "/var/lib/dpkg/arch";
 

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod mirror;
 pub mod package;
 pub mod tree;
+pub mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -16,6 +16,14 @@ pub enum Fault {
     Status(u16, usize),
     /// A redirect.
     Redirect(String),
+    /// 429 with `Retry-After: 1`, this often.
+    Busy(usize),
+    /// Headers and half of the body, then silence.
+    Stall,
+    /// A body without an announced end that never ends.
+    Endless,
+    /// Ranges are not honoured: always the whole.
+    WholeOnly(usize),
 }
 
 #[derive(Debug, Default)]
@@ -171,11 +179,22 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
         (_, Some(Fault::Status(status, _))) => {
             out.write_all(head(&format!("{status} no"), "", 0).as_bytes())?
         }
+        (_, Some(Fault::Busy(_))) => {
+            out.write_all(head("429 Too Many Requests", "Retry-After: 1\r\n", 0).as_bytes())?
+        }
+        (_, Some(Fault::Endless)) => {
+            out.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            // Until the client has had enough.
+            while out.write_all(&[b'x'; 1 << 16]).is_ok() {}
+        }
         (_, Some(Fault::Redirect(to))) => {
             out.write_all(head("302 Found", &format!("Location: {to}\r\n"), 0).as_bytes())?
         }
         (None, _) => out.write_all(head("404 Not Found", "", 0).as_bytes())?,
         (Some(bytes), fault) => {
+            if matches!(fault, Some(Fault::WholeOnly(_))) {
+                from = 0;
+            }
             let body = &bytes[from.min(bytes.len())..];
             let range = format!(
                 "Content-Range: bytes {from}-{}/{}\r\n",
@@ -188,12 +207,17 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
                 ("200 OK", "")
             };
             out.write_all(head(status, extra, body.len()).as_bytes())?;
-            let sent = if matches!(fault, Some(Fault::CutShort(_))) {
-                &body[..body.len() / 2]
-            } else {
-                body
-            };
-            out.write_all(sent)?;
+            let half = &body[..body.len() / 2];
+            match fault {
+                Some(Fault::CutShort(_)) => out.write_all(half)?,
+                Some(Fault::WholeOnly(left)) if left % 2 == 1 => out.write_all(half)?,
+                Some(Fault::Stall) => {
+                    out.write_all(half)?;
+                    out.flush()?;
+                    std::thread::sleep(std::time::Duration::from_secs(3600));
+                }
+                _ => out.write_all(body)?,
+            }
         }
     }
     out.flush()
@@ -203,11 +227,11 @@ fn take_fault(state: &State, path: &str) -> Option<Fault> {
     let mut faults = state.faults.lock().expect("lock");
     let fault = faults.get_mut(path)?;
     match fault {
-        Fault::CutShort(0) | Fault::Status(_, 0) => None,
-        Fault::CutShort(left) | Fault::Status(_, left) => {
+        Fault::CutShort(0) | Fault::Status(_, 0) | Fault::Busy(0) | Fault::WholeOnly(0) => None,
+        Fault::CutShort(left) | Fault::Status(_, left) | Fault::Busy(left) | Fault::WholeOnly(left) => {
             *left -= 1;
             Some(fault.clone())
         }
-        Fault::Redirect(_) => Some(fault.clone()),
+        Fault::Redirect(_) | Fault::Stall | Fault::Endless => Some(fault.clone()),
     }
 }

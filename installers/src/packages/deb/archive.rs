@@ -34,6 +34,8 @@ pub struct Limits {
 /// All control files together; the real ones are a few kilobytes.
 const CONTROL_LIMIT: u64 = 4 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
+/// PATH_MAX.
+const LONG_NAME: u64 = 4096;
 
 /// Large members get a file of their own, which can become the target's without another copy; the many small ones
 /// share one.
@@ -149,7 +151,7 @@ fn decoder<'a>(file: &'a File, member: &ArMember) -> Result<Box<dyn Read + Send 
     let ending = member.name.split_once(".tar").map_or("", |(_, ending)| ending);
     Ok(match ending {
         "" => Box::new(source),
-        ".gz" => Box::new(flate2::bufread::GzDecoder::new(source)),
+        ".gz" => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         ".xz" => Box::new(lzma_rust2::XzReader::new(source, true)),
         ".zst" => {
             let inner = ruzstd::decoding::StreamingDecoder::new(source);
@@ -244,7 +246,12 @@ fn read_payload(
             total: 0,
             limit: limits.unpacked,
         };
-        collect(reader, &mut Spools::new(spool), limits, &member.name)
+        collect(
+            reader,
+            &mut Spools::new(spool, limits.unpacked),
+            limits,
+            &member.name,
+        )
     })
 }
 
@@ -326,6 +333,9 @@ struct Spools<'a> {
     shared: Option<Arc<File>>,
     /// Bytes in the shared file.
     used: u64,
+    /// Bytes that may still come.
+    left: u64,
+    limit: u64,
 }
 
 /// Where one member's bytes go.
@@ -336,16 +346,24 @@ struct Place {
 }
 
 impl<'a> Spools<'a> {
-    fn new(make: &'a MakeSpool<'a>) -> Self {
+    fn new(make: &'a MakeSpool<'a>, limit: u64) -> Self {
         Self {
             make,
             own: 0,
             shared: None,
             used: 0,
+            left: limit,
+            limit,
         }
     }
 
-    fn place(&mut self, len: u64) -> Result<Place, IoError> {
+    /// A bomb is found by what its headers promise, before a byte of it is written.
+    fn place(&mut self, len: u64) -> Result<Place, PackageError> {
+        let limit = self.limit;
+        self.left = self
+            .left
+            .checked_sub(len)
+            .ok_or(PackageError::TooLarge { limit })?;
         if len >= OWN_FILE_FROM && self.own < OWN_FILES {
             self.own += 1;
             return Ok(Place {
@@ -379,15 +397,20 @@ fn collect(
     let mut seen = Seen::default();
     let mut has_root = false;
     let mut archive = tar::Archive::new(&mut reader);
-    for entry in archive.entries().map_err(bad)? {
+    let mut long = LongNames::default();
+    // Raw: the tar crate would read a long name of any size into memory.
+    for entry in archive.entries().map_err(bad)?.raw(true) {
         let mut entry = entry.map_err(bad)?;
+        if long.take_in(&mut entry, &bad)? {
+            continue;
+        }
         if members.len() >= limits.members {
             return Err(malformed(
                 name,
                 format_args!("it has more than {} members", limits.members),
             ));
         }
-        match read_member(&mut entry, spools, &bad)? {
+        match read_member(&mut entry, std::mem::take(&mut long), spools, &bad)? {
             Some(member) => {
                 seen.admit(&member)?;
                 members.push(member);
@@ -400,13 +423,54 @@ fn collect(
     Ok((members, has_root))
 }
 
+/// Names of more than 100 bytes stand in entries of their own before the member, as GNU tar and dpkg do it.
+#[derive(Default)]
+struct LongNames {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+}
+
+impl LongNames {
+    /// Whether `entry` was such a name.
+    fn take_in<R: Read>(
+        &mut self,
+        entry: &mut tar::Entry<'_, R>,
+        bad: &dyn Fn(io::Error) -> PackageError,
+    ) -> Result<bool, PackageError> {
+        let place = match entry.header().entry_type() {
+            tar::EntryType::GNULongName => &mut self.path,
+            tar::EntryType::GNULongLink => &mut self.link,
+            _ => return Ok(false),
+        };
+        let mut bytes = Vec::new();
+        entry.take(LONG_NAME + 1).read_to_end(&mut bytes).map_err(bad)?;
+        if bytes.len() as u64 > LONG_NAME {
+            return Err(PackageError::Hostile {
+                member: "(a long name)".to_owned(),
+                why: "is longer than any path may be",
+            });
+        }
+        bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+        *place = Some(bytes);
+        Ok(true)
+    }
+}
+
 fn read_member<R: Read>(
     entry: &mut tar::Entry<'_, R>,
+    long: LongNames,
     spools: &mut Spools<'_>,
     bad: &dyn Fn(io::Error) -> PackageError,
 ) -> Result<Option<Member>, PackageError> {
     use tar::EntryType;
-    let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let path_bytes = long.path.unwrap_or_else(|| entry.path_bytes().into_owned());
+    let raw = String::from_utf8_lossy(&path_bytes).into_owned();
+    let link = |entry: &tar::Entry<'_, R>| {
+        let bytes = long
+            .link
+            .or_else(|| entry.link_name_bytes().map(|name| name.into_owned()))?;
+        String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+    };
     let hostile = |why| PackageError::Hostile {
         member: raw.chars().take(120).collect(),
         why,
@@ -427,10 +491,10 @@ fn read_member<R: Read>(
         EntryType::Directory => MemberKind::Dir,
         EntryType::Regular | EntryType::Continuous => read_file(entry, spools, bad)?,
         EntryType::Symlink => {
-            MemberKind::Link(link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?)
+            MemberKind::Link(link(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?)
         }
         EntryType::Link => {
-            let text = link_text(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?;
+            let text = link(entry).ok_or_else(|| hostile("has a link text that is no UTF-8"))?;
             MemberKind::HardLink(
                 place(&text)
                     .map_err(hostile)?
@@ -452,12 +516,6 @@ fn read_member<R: Read>(
         gid,
         mtime,
     }))
-}
-
-fn link_text<R: Read>(entry: &tar::Entry<'_, R>) -> Option<String> {
-    String::from_utf8(entry.link_name_bytes()?.into_owned())
-        .ok()
-        .filter(|text| !text.is_empty())
 }
 
 /// `./usr/bin/x` → `/usr/bin/x`; the root directory itself is none.

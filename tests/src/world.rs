@@ -1,0 +1,102 @@
+//! What most tests start from: one key, one package a version, a mirror that offers them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::digest::{Times, diff, tree};
+use crate::mirror::Mirror;
+use crate::package::{AgentPackage, Signer};
+use crate::{outcome, ssmbake};
+
+/// The version that is asked for.
+pub const V1: &str = "3.3.1957.0";
+/// A newer one.
+pub const V2: &str = "3.3.3572.0";
+/// The bucket's folder for amd64.
+pub const FOLDER: &str = "debian_amd64";
+
+/// What all tests of a process share.
+#[derive(Debug)]
+pub struct World {
+    /// Packages and keyring.
+    pub dir: TempDir,
+    /// Who signs.
+    pub signer: Signer,
+    /// The signer's certificate.
+    pub keyring: PathBuf,
+}
+
+/// Keys take a second to make: one for all tests.
+pub fn world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("directory");
+        let signer = Signer::new("rsa2048", None, "0");
+        let keyring = dir.path().join("keyring.asc");
+        fs::write(&keyring, signer.certificate()).expect("keyring");
+        World { dir, signer, keyring }
+    })
+}
+
+/// A built package of `version`, cached.
+pub fn deb(version: &str) -> PathBuf {
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = LOCK.lock().expect("lock");
+    let path = world().dir.path().join(format!("agent-{version}-amd64.deb"));
+    if !path.exists() {
+        AgentPackage {
+            unit_comment: format!("# {version}\n"),
+            ..AgentPackage::new(version)
+        }
+        .build(world().dir.path());
+    }
+    path
+}
+
+/// A mirror with both versions.
+pub fn mirror() -> Mirror {
+    let mirror = Mirror::http();
+    for version in [V1, V2] {
+        mirror.publish(
+            version,
+            FOLDER,
+            &deb(version),
+            &world().signer.sign(&deb(version)),
+        );
+    }
+    mirror
+}
+
+/// `ssmbake apply` of `version` from `mirror`, its signer accepted.
+pub fn apply(root: &Path, mirror: &Mirror, version: &str) -> Command {
+    let mut command = ssmbake(&[
+        "apply",
+        "--mirror",
+        &mirror.url,
+        "--version",
+        version,
+        "--retries",
+        "2",
+    ]);
+    command
+        .arg("--root")
+        .arg(root)
+        .arg("--keyring")
+        .arg(&world().keyring);
+    command
+}
+
+/// Runs a command that must fail with `code` and leave the tree as it is.
+#[track_caller]
+pub fn refused(command: &mut Command, root: &Path, code: i32) -> String {
+    let before = tree(root, Times::Count);
+    let (got, out, err) = outcome(command);
+    assert_eq!(got, code, "{out}{err}");
+    assert!(err.contains("error: "), "{err}");
+    assert_eq!(diff(&before, &tree(root, Times::Count)), Vec::<String>::new());
+    err
+}

@@ -1,0 +1,73 @@
+//! kill -9 at any instant.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests work on the build machine and may panic"
+)]
+
+use std::path::Path;
+use std::process::Command;
+
+use ssmbake_tests::digest::{Times, diff, tree};
+use ssmbake_tests::tree::MiniTree;
+use ssmbake_tests::world::{V1, apply, mirror};
+use ssmbake_tests::{must, ssmbake};
+
+#[test]
+fn killed_at_any_instant_the_tree_is_as_before_or_as_wanted() {
+    let mirror = mirror();
+    let wanted = MiniTree::debian();
+    must(&mut apply(wanted.path(), &mirror, V1));
+    let mut wanted = tree(wanted.path(), Times::Ignored);
+    wanted.remove("var/lib/ssmbake/receipt.json");
+    let target = MiniTree::debian();
+    let before = tree(target.path(), Times::Count);
+    let started = std::time::Instant::now();
+    must(&mut apply(MiniTree::debian().path(), &mirror, V1));
+    let whole = started.elapsed();
+    let mut outcomes = [0, 0];
+    for number in 0..120_u32 {
+        let mut child = apply(target.path(), &mirror, V1)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("start");
+        // Spread over the run, denser towards the end, where the writes are.
+        std::thread::sleep(whole.mul_f64(0.4 + f64::from(number % 60) / 75.0));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        must(&mut ssmbake(&["detect", "--root", target.arg()]));
+        if diff(&before, &tree(target.path(), Times::Count)).is_empty() {
+            outcomes[0] += 1;
+            continue;
+        }
+        let mut after = tree(target.path(), Times::Ignored);
+        after.remove("var/lib/ssmbake/receipt.json");
+        assert_eq!(
+            diff(&wanted, &after),
+            Vec::<String>::new(),
+            "kill number {number}"
+        );
+        outcomes[1] += 1;
+        must(&mut ssmbake(&["revert", "--root", target.arg()]));
+        return_times(target.path(), &before);
+    }
+    println!("before: {}, after: {}", outcomes[0], outcomes[1]);
+    assert!(outcomes[0] > 0, "no kill came early enough");
+}
+
+/// After a revert only directory times differ; put them back for the next round.
+fn return_times(root: &Path, before: &ssmbake_tests::digest::Tree) {
+    for path in diff(before, &tree(root, Times::Count)) {
+        let path = path.trim_start_matches("~ ");
+        let line = &before[path];
+        let time = line.split(' ').nth(3).expect("time");
+        must(
+            Command::new("touch")
+                .args(["-h", "-d", &format!("@{time}")])
+                .arg(root.join(path)),
+        );
+    }
+    assert_eq!(diff(before, &tree(root, Times::Count)), Vec::<String>::new());
+}

@@ -78,8 +78,11 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or that of one verb
+    Man {
+        /// The verb
+        verb: Option<String>,
+    },
 }
 
 /// What `regions` lists.

@@ -45,7 +45,7 @@ pub(crate) fn run(cli: &Cli, environment: &Environment, console: &Console) -> Re
             console.raw(&String::from_utf8_lossy(&bytes));
             Ok(exit::OK)
         }
-        Command::Man => session.man(),
+        Command::Man { verb } => session.man(verb.as_deref()),
     }
 }
 
@@ -279,10 +279,27 @@ impl Session<'_> {
         Ok(exit::OK)
     }
 
-    fn man(&self) -> Result<u8, Failure> {
+    fn man(&self, verb: Option<&str>) -> Result<u8, Failure> {
+        let mut whole = Cli::command();
+        whole.build();
+        let command = match verb {
+            None => whole,
+            Some(verb) => {
+                let found = whole.find_subcommand(verb).cloned();
+                let unknown = || {
+                    Failure::new(
+                        exit::USAGE,
+                        format!("there is no verb `{verb}`"),
+                        "see `ssmbake --help`",
+                    )
+                };
+                found.ok_or_else(unknown)?
+            }
+        };
         let mut bytes = Vec::new();
-        let mut render = |command: clap::Command| clap_mangen::Man::new(command).render(&mut bytes);
-        render(Cli::command()).map_err(|error| Failure::new(exit::INTERNAL, error, "please report this"))?;
+        clap_mangen::Man::new(command)
+            .render(&mut bytes)
+            .map_err(|error| Failure::new(exit::INTERNAL, error, "please report this"))?;
         self.console.raw(&String::from_utf8_lossy(&bytes));
         Ok(exit::OK)
     }

@@ -32,6 +32,7 @@ struct State {
     faults: Mutex<BTreeMap<String, Fault>>,
     requests: AtomicUsize,
     ranges: AtomicUsize,
+    proxied: AtomicUsize,
 }
 
 /// A running mirror; its thread ends with the test.
@@ -135,6 +136,11 @@ impl Mirror {
         self.state.requests.load(Ordering::SeqCst)
     }
 
+    /// Requests so far that were meant for a proxy.
+    pub fn proxied(&self) -> usize {
+        self.state.proxied.load(Ordering::SeqCst)
+    }
+
     /// Requests for the rest of a file so far.
     pub fn ranges(&self) -> usize {
         self.state.ranges.load(Ordering::SeqCst)
@@ -161,12 +167,12 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
         }
     }
     state.requests.fetch_add(1, Ordering::SeqCst);
-    let path = request
-        .split(' ')
-        .nth(1)
-        .unwrap_or("/")
-        .trim_start_matches('/')
-        .to_owned();
+    let mut place = request.split(' ').nth(1).unwrap_or("/");
+    if let Some(rest) = place.strip_prefix("http://") {
+        state.proxied.fetch_add(1, Ordering::SeqCst);
+        place = rest.split_once('/').map_or("", |(_, path)| path);
+    }
+    let path = place.trim_start_matches('/').to_owned();
     let file = state.files.lock().expect("lock").get(&path).cloned();
     let fault = take_fault(state, &path);
     let out = reader.get_mut();

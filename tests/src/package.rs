@@ -188,6 +188,10 @@ pub struct Signer {
 impl Signer {
     /// A new RSA key; `clock` fakes the time of its making, `expires` as gpg takes it (`0` never, `1d`).
     pub fn new(algorithm: &str, clock: Option<&str>, expires: &str) -> Self {
+        Self::make(algorithm, "sign", clock, expires)
+    }
+
+    fn make(algorithm: &str, usage: &str, clock: Option<&str>, expires: &str) -> Self {
         let signer = Self {
             home: tempfile::tempdir().expect("directory"),
         };
@@ -198,13 +202,52 @@ impl Signer {
             "--quick-gen-key",
             "test <t@example.invalid>",
             algorithm,
-            "sign",
+            usage,
             expires,
         ]));
         signer
     }
 
-    fn gpg(&self, clock: Option<&str>) -> Command {
+    /// A key that only certifies: its subkeys sign.
+    pub fn certifier(clock: Option<&str>, expires: &str) -> Self {
+        Self::make("rsa2048", "cert", clock, expires)
+    }
+
+    /// A signing subkey.
+    pub fn add_subkey(&self, clock: Option<&str>, expires: &str) {
+        let listing = must(self.gpg(None).args(["--with-colons", "--list-keys"])).stdout;
+        let listing = String::from_utf8_lossy(&listing).into_owned();
+        let fingerprint = listing
+            .lines()
+            .find(|line| line.starts_with("fpr:"))
+            .expect("key");
+        let fingerprint = fingerprint.split(':').nth(9).expect("fingerprint");
+        must(self.gpg(clock).args([
+            "--passphrase",
+            "",
+            "--quick-add-key",
+            fingerprint,
+            "rsa2048",
+            "sign",
+            expires,
+        ]));
+    }
+
+    /// Revokes the key with the certificate that GnuPG made for that.
+    pub fn revoke(&self) {
+        let dir = self.home.path().join("openpgp-revocs.d");
+        let entry = fs::read_dir(&dir)
+            .expect("revocations")
+            .flatten()
+            .next()
+            .expect("one");
+        let text = fs::read_to_string(entry.path()).expect("revocation");
+        fs::write(entry.path(), text.replace(":-----BEGIN", "-----BEGIN")).expect("revocation");
+        must(self.gpg(None).arg("--import").arg(entry.path()));
+    }
+
+    /// GnuPG with this key; `clock` fakes the time.
+    pub fn gpg(&self, clock: Option<&str>) -> Command {
         let mut command = Command::new("gpg");
         command.arg("--homedir").arg(self.home.path()).args([
             "--batch",

@@ -73,20 +73,13 @@ pub fn mirror() -> Mirror {
 
 /// `ssmbake apply` of `version` from `mirror`, its signer accepted.
 pub fn apply(root: &Path, mirror: &Mirror, version: &str) -> Command {
-    let mut command = ssmbake(&[
-        "apply",
-        "--mirror",
-        &mirror.url,
-        "--version",
-        version,
-        "--retries",
-        "2",
-    ]);
+    let mut command = ssmbake(&["apply", "--mirror", &mirror.url, "--version", version]);
     command
         .arg("--root")
         .arg(root)
         .arg("--keyring")
-        .arg(&world().keyring);
+        .arg(&world().keyring)
+        .env("SSMBAKE_RETRIES", "2");
     command
 }
 

@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::process::Command;
 
 use ssmbake_tests::mirror::{Fault, Mirror};
 use ssmbake_tests::must;
@@ -66,4 +67,73 @@ fn the_cache_serves_only_what_it_can_prove() {
     }
     run(&MiniTree::debian());
     assert!(mirror.requests() > requests);
+}
+
+#[test]
+fn servers_that_misbehave_are_bounded() {
+    let target = MiniTree::debian();
+    let deb_path = format!("{V1}/{FOLDER}/amazon-ssm-agent.deb");
+    let sig_path = format!("{deb_path}.sig");
+    let polite = mirror();
+    polite.fault(&deb_path, Fault::Busy(1));
+    let started = std::time::Instant::now();
+    let fresh = MiniTree::debian();
+    must(&mut apply(fresh.path(), &polite, V1));
+    assert!(
+        started.elapsed() >= std::time::Duration::from_secs(1),
+        "Retry-After"
+    );
+    // A server that cannot go on in the middle sends the whole again.
+    let forgetful = mirror();
+    forgetful.fault(&deb_path, Fault::WholeOnly(2));
+    let fresh = MiniTree::debian();
+    must(&mut apply(fresh.path(), &forgetful, V1));
+    for (path, fault) in [
+        (&deb_path, Fault::Stall),
+        (&deb_path, Fault::Endless),
+        (&sig_path, Fault::Endless),
+        (&sig_path, Fault::Status(404, 9)),
+        (
+            &deb_path,
+            Fault::Redirect(format!("{}/{deb_path}", polite.url.replace("http:", "ftp:"))),
+        ),
+    ] {
+        let mirror = mirror();
+        println!("{path} {fault:?}");
+        mirror.fault(path, fault);
+        refused(
+            apply(target.path(), &mirror, V1).args(["--timeout", "2", "--retries", "0"]),
+            target.path(),
+            6,
+        );
+    }
+    let turning = mirror();
+    turning.fault(&deb_path, Fault::Redirect(format!("{}/{deb_path}", turning.url)));
+    refused(&mut apply(target.path(), &turning, V1), target.path(), 6);
+    let wordless = mirror();
+    wordless.put("latest/VERSION", "soon");
+    refused(&mut apply(target.path(), &wordless, "latest"), target.path(), 6);
+    wordless.fault("latest/VERSION", Fault::Endless);
+    refused(&mut apply(target.path(), &wordless, "latest"), target.path(), 6);
+}
+
+#[test]
+fn proxies_are_used_where_they_are_named_and_only_there() {
+    // A mirror serves as the proxy: it sees absolute URLs.
+    let (proxy, mirror) = (mirror(), mirror());
+    let run = |set: &dyn Fn(&mut Command) -> &mut Command| {
+        let target = MiniTree::debian();
+        let mut command = apply(target.path(), &mirror, V1);
+        set(&mut command);
+        let before = (proxy.proxied(), mirror.requests());
+        must(&mut command);
+        (proxy.proxied() > before.0, mirror.requests() > before.1)
+    };
+    assert_eq!(run(&|c| c), (false, true));
+    assert_eq!(run(&|c| c.args(["--download-proxy", &proxy.url])), (true, false));
+    assert_eq!(run(&|c| c.env("HTTP_PROXY", &proxy.url)), (true, false));
+    assert_eq!(
+        run(&|c| c.env("http_proxy", &proxy.url).env("NO_PROXY", "localhost")),
+        (false, true)
+    );
 }

@@ -13,13 +13,14 @@ const JOB_LIMIT: usize = 256 * 1024;
 /// Whether the agent's job starts at boot.
 pub fn state(root: &Root) -> Result<Enablement, IoError> {
     let (job, over) = (RootPath::fixed(JOB), RootPath::fixed(OVERRIDE));
-    let Some(bytes) = root.read(&job, JOB_LIMIT)? else {
-        return Ok(Enablement::Missing);
-    };
+    // The override counts before there is a job, too: it waits for one.
     let override_bytes = root.read(&over, JOB_LIMIT)?.unwrap_or_default();
     if has_stanza(&override_bytes, "manual") {
         return Ok(Enablement::Masked(over));
     }
+    let Some(bytes) = root.read(&job, JOB_LIMIT)? else {
+        return Ok(Enablement::Missing);
+    };
     if has_stanza(&bytes, "manual") || !has_stanza(&bytes, "start on") {
         return Ok(Enablement::Disabled);
     }

@@ -1,0 +1,112 @@
+//! Which keys may sign, and when.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests work on the build machine and may panic"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use ssmbake_tests::mirror::Mirror;
+use ssmbake_tests::must;
+use ssmbake_tests::package::Signer;
+use ssmbake_tests::tree::MiniTree;
+use ssmbake_tests::world::{FOLDER, V1, apply, deb, refused};
+
+/// `apply` with a package that `signer` signed with `options`, and the certificate `ring` accepted.
+fn with_ring(target: &Path, ring: &[u8], signature: &[u8]) -> (Command, tempfile::NamedTempFile, Mirror) {
+    let mirror = Mirror::http();
+    mirror.publish(V1, FOLDER, &deb(V1), signature);
+    let file = tempfile::NamedTempFile::new().expect("file");
+    fs::write(file.path(), ring).expect("keyring");
+    let mut command = apply(target, &mirror, V1);
+    command.arg("--keyring").arg(file.path());
+    (command, file, mirror)
+}
+
+#[test]
+fn keyrings_with_unfit_keys_are_refused() {
+    let target = MiniTree::debian();
+    let good = Signer::new("rsa2048", None, "0");
+    let binary = must(good.gpg(None).arg("--export")).stdout;
+    // A public key packet of old format: tag, two bytes of length.
+    let length = usize::from(u16::from_be_bytes([binary[1], binary[2]]));
+    let revoked = Signer::new("rsa2048", None, "0");
+    revoked.revoke();
+    let weak = Signer::new("rsa1024", None, "0");
+    let secret = must(
+        good.gpg(None)
+            .args(["--armor", "--passphrase", "", "--export-secret-keys"]),
+    )
+    .stdout;
+    let cases: [(&str, &[u8]); 6] = [
+        ("without a self-signature", &binary[..3 + length]),
+        ("revoked key", &revoked.certificate()),
+        ("only 1024 bits", &weak.certificate()),
+        ("secret key", &secret),
+        ("keyring", b"not a keyring"),
+        ("keyring", b""),
+    ];
+    for (words, ring) in cases {
+        println!("{words}");
+        let (mut command, _file, _mirror) = with_ring(target.path(), ring, &good.sign(&deb(V1)));
+        let err = refused(&mut command, target.path(), 2);
+        assert!(err.contains(words), "{words}: {err}");
+    }
+}
+
+#[test]
+fn subkeys_sign_and_expired_keys_do_not() {
+    let target = MiniTree::debian();
+    let signer = Signer::certifier(None, "0");
+    signer.add_subkey(None, "0");
+    for ring in [
+        signer.certificate(),
+        must(signer.gpg(None).arg("--export")).stdout,
+    ] {
+        let tree = MiniTree::debian();
+        let (mut command, _file, _mirror) = with_ring(tree.path(), &ring, &signer.sign(&deb(V1)));
+        must(&mut command);
+    }
+    // The subkey had expired when it signed, though the certificate had not.
+    let signer = Signer::certifier(Some("20200101T000000"), "0");
+    signer.add_subkey(Some("20200101T000000"), "30d");
+    let late = signer.sign_with(
+        &deb(V1),
+        &["--ignore-time-conflict", "--ignore-valid-from"],
+        Some("20200110T000000"),
+    );
+    let tree = MiniTree::debian();
+    let (mut command, _file, _mirror) = with_ring(tree.path(), &signer.certificate(), &late);
+    must(&mut command);
+    let backdated = must(signer.gpg(Some("20200301T000000")).args(["--armor", "--export"])).stdout;
+    let stranger = Signer::new("rsa2048", Some("20200101T000000"), "0");
+    let (mut command, _file, _mirror) = with_ring(target.path(), &backdated, &stranger.sign(&deb(V1)));
+    let err = refused(&mut command, target.path(), 5);
+    assert!(err.contains("which is not in the key ring"), "{err}");
+}
+
+#[test]
+fn one_good_signature_among_several_suffices() {
+    let (good, stranger) = (
+        Signer::new("rsa2048", None, "0"),
+        Signer::new("ed25519", None, "0"),
+    );
+    let both = [stranger.sign(&deb(V1)), good.sign(&deb(V1))].concat();
+    for (digest, signature) in [
+        ("SHA256", both),
+        (
+            "SHA512",
+            good.sign_with(&deb(V1), &["--digest-algo", "SHA512"], None),
+        ),
+        ("armoured", good.sign_with(&deb(V1), &["--armor"], None)),
+    ] {
+        println!("{digest}");
+        let tree = MiniTree::debian();
+        let (mut command, _file, _mirror) = with_ring(tree.path(), &good.certificate(), &signature);
+        must(&mut command);
+    }
+}

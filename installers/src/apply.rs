@@ -209,9 +209,11 @@ fn expand(
         Step::TrustAnchors { anchors } => debian::install(root, anchors, set)?,
         Step::WriteConfig { edits } => write_config(root, edits, set)?,
         Step::WriteProxy { manager, proxy } => {
+            let place = config::proxy::place(*manager);
+            let old = root.read(&place, CONFIG_LIMIT)?.unwrap_or_default();
+            let text = proxy.merge(*manager, &String::from_utf8_lossy(&old));
             // It may carry a password.
-            let want = Want::file(proxy.render(*manager).into_bytes(), 0o600);
-            set.put(root, &config::proxy::place(*manager), OnLink::Refuse, want)?;
+            set.put(root, &place, OnLink::Refuse, Want::file(text.into_bytes(), 0o600))?;
         }
     }
     Ok(Vec::new())

@@ -81,6 +81,25 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// The file's new text. An upstart override may hold more than our lines: those stay.
+    pub fn merge(&self, manager: ServiceManager, old: &str) -> String {
+        let is_ours = |line: &&str| {
+            ["http_proxy", "https_proxy", "no_proxy"]
+                .iter()
+                .any(|name| line.trim_start().starts_with(&format!("env {name}=")))
+        };
+        let mut text = String::new();
+        if manager != ServiceManager::Systemd {
+            for line in old.lines().filter(|line| !is_ours(line)) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text + &self.render(manager)
+    }
+}
+
 /// Where the text belongs.
 pub fn place(manager: ServiceManager) -> RootPath {
     match manager {
@@ -107,6 +126,15 @@ mod tests {
             proxy
                 .render(ServiceManager::Upstart)
                 .starts_with("env http_proxy=http://u:p%40w@")
+        );
+        let (other, _) = Proxy::parse("http://other:1", "").expect("valid");
+        let merged = proxy.merge(
+            ServiceManager::Upstart,
+            &format!("nice 5\n{}", other.render(ServiceManager::Upstart)),
+        );
+        assert_eq!(
+            merged,
+            format!("nice 5\n{}", proxy.render(ServiceManager::Upstart))
         );
         for url in [
             "proxy:3128",

@@ -245,6 +245,9 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     }
     let anchors = anchors(request, facts, catalog, &mut notes);
     if !anchors.is_empty() {
+        notes.extend(facts.trust.value.hooks.iter().map(|hook| {
+            format!("`{hook}` is not run: its store has the new roots after the tree's next `update-ca-certificates`")
+        }));
         steps.push(Step::TrustAnchors { anchors });
     }
     steps.extend(config_step(request, facts, catalog, &mut notes)?);

@@ -220,3 +220,120 @@ fn all_architectures_of_a_release_are_baked() {
     let target = MiniTree::new("debian", "Debian GNU/Linux", "12", "arm64");
     refused(&mut apply(target.path(), &mirror, V1), target.path(), 6);
 }
+
+/// The plan as JSON, with `arguments` or variables.
+fn planned(target: &MiniTree, arguments: &[&str], variables: &[(&str, &str)]) -> serde_json::Value {
+    let mut command = ssmbake(&["plan", "--root", target.arg(), "--output", "json"]);
+    command.args(arguments).envs(variables.iter().copied());
+    serde_json::from_slice(&must(&mut command).stdout).expect("JSON")
+}
+
+#[test]
+fn every_option_of_a_plan_changes_it_and_has_a_variable() {
+    let target = MiniTree::debian();
+    let region = ["--region", "eu-west-1"];
+    let plain = planned(&target, &region, &[]);
+    let ca = world().dir.path().join("extra.pem");
+    fs::write(&ca, Mirror::https().ca_pem.expect("CA")).expect("CA");
+    let ca = ca.to_str().expect("UTF-8");
+    let cases = [
+        ("--region", "us-gov-west-1", "SSMBAKE_REGION", "us-gov-west-1"),
+        ("--version", V1, "SSMBAKE_AGENT_VERSION", V1),
+        ("--source", "global", "SSMBAKE_SOURCE", "//s3."),
+        (
+            "--mirror",
+            "https://m.example",
+            "SSMBAKE_MIRROR",
+            "https://m.example",
+        ),
+        ("--target", "hybrid", "SSMBAKE_TARGET", "hybrid"),
+        ("--roots", "legacy", "SSMBAKE_ROOTS", "Starfield Class 2"),
+        ("--extra-ca", ca, "SSMBAKE_EXTRA_CA", "ssmbake test CA"),
+        (
+            "--endpoint",
+            "ssm=vpce.example",
+            "SSMBAKE_ENDPOINT",
+            "vpce.example",
+        ),
+        ("--proxy", "http://proxy:1", "SSMBAKE_PROXY", "http://proxy:1"),
+        ("--set", "Agent.SelfUpdate=true", "SSMBAKE_SET", "SelfUpdate"),
+    ];
+    for (flag, value, variable, trace) in cases {
+        let arguments = if flag == "--region" {
+            vec![flag, value]
+        } else {
+            [&region[..], &[flag, value]].concat()
+        };
+        let by_flag = planned(&target, &arguments, &[]);
+        assert_ne!(by_flag, plain, "{flag}");
+        assert!(by_flag.to_string().contains(trace), "{flag}: {by_flag}");
+        let rest = if flag == "--region" { &[][..] } else { &region[..] };
+        assert_eq!(
+            planned(&target, rest, &[(variable, value)]),
+            by_flag,
+            "{variable}"
+        );
+    }
+    let none = planned(&target, &["--region", "eu-west-1", "--roots", "none"], &[]);
+    assert!(!none.to_string().contains("BEGIN CERTIFICATE"));
+    let fips = planned(&target, &["--region", "us-east-1", "--fips"], &[]);
+    assert!(fips.to_string().contains("ssm-fips.us-east-1"), "{fips}");
+    let direct = planned(
+        &target,
+        &[
+            "--region",
+            "eu-west-1",
+            "--proxy",
+            "http://p:1",
+            "--no-proxy",
+            "x.example",
+        ],
+        &[],
+    );
+    assert!(direct.to_string().contains("x.example"));
+}
+
+#[test]
+fn output_is_as_asked() {
+    let target = MiniTree::debian();
+    let out = |arguments: &[&str]| {
+        let (code, out, err) = outcome(ssmbake(&["detect", "--root", target.arg()]).args(arguments));
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let human = out(&[]);
+    assert!(human.contains("Debian") && !human.contains('{'), "{human}");
+    assert!(out(&["--verbose"]).contains("os-release"));
+    assert_eq!(out(&["--quiet"]), "");
+    let json: serde_json::Value = serde_json::from_str(&out(&["--output", "json"])).expect("JSON");
+    assert_eq!(json["arch"]["value"], "amd64");
+    for line in out(&["--output", "jsonl"]).lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    }
+    let report = target.path().with_extension("report.json");
+    out(&["--report", report.to_str().expect("UTF-8")]);
+    let stored: serde_json::Value =
+        serde_json::from_slice(&fs::read(&report).expect("report")).expect("JSON");
+    assert_eq!(stored, json);
+    fs::remove_file(report).expect("report");
+}
+
+#[test]
+fn stores_that_only_the_tree_can_update_are_named() {
+    let target = MiniTree::debian();
+    target.put("etc/ca-certificates/update.d/jks-keystore", "#!/bin/sh\n");
+    let hook = target.path().join("etc/ca-certificates/update.d/jks-keystore");
+    let plan = || {
+        outcome(&mut ssmbake(&[
+            "plan",
+            "--root",
+            target.arg(),
+            "--region",
+            "eu-west-1",
+        ]))
+        .2
+    };
+    assert!(!plan().contains("jks-keystore"));
+    fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).expect("mode");
+    assert!(plan().contains("jks-keystore"), "{}", plan());
+}

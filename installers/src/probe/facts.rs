@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{Arch, ServiceManager, TrustStore};
 
+use crate::root::RootPath;
 use crate::service::Enablement;
 use crate::trust::AnchorState;
 
@@ -161,6 +162,8 @@ pub struct TrustFacts {
     pub bundle_size: Option<usize>,
     /// State of each anchor of the catalog, by id.
     pub anchors: BTreeMap<String, AnchorState>,
+    /// Programs of the tree that keep further stores up to date, such as Java's.
+    pub hooks: Vec<RootPath>,
     /// SHA-256 of the DER of every trusted certificate, hex.
     #[serde(skip)]
     pub digests: BTreeSet<String>,

@@ -38,6 +38,9 @@ pub enum ProbeError {
     /// The architecture is not known or has no agent.
     #[error("{0}")]
     Architecture(String),
+    /// No mechanism for its trust store.
+    #[error("the trust store {0} is not supported")]
+    TrustStore(TrustStore),
     /// A database of the tree cannot be read.
     #[error("`{path}` is damaged: {why}")]
     Damaged {
@@ -197,9 +200,7 @@ fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, P
     let trusted = match os.trust {
         TrustStore::Debian => debian::trusted(root)?,
         other => {
-            return Err(ProbeError::Architecture(format!(
-                "the trust store {other} is not supported"
-            )));
+            return Err(ProbeError::TrustStore(other));
         }
     };
     let mut anchors = BTreeMap::new();
@@ -217,6 +218,7 @@ fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, P
         bundle_size: trusted.digests.as_ref().map(std::collections::BTreeSet::len),
         anchors,
         digests: trusted.digests.unwrap_or_default(),
+        hooks: debian::hooks(root)?,
     };
     Ok(Found {
         value: facts,

@@ -17,6 +17,7 @@ pub const LOCAL_DIR: &str = "/usr/local/share/ca-certificates";
 /// Which of the distribution's certificates are trusted.
 pub const CONF: &str = "/etc/ca-certificates.conf";
 const VENDOR_DIR: &str = "/usr/share/ca-certificates";
+const HOOKS: &str = "/etc/ca-certificates/update.d";
 const BUNDLE_LIMIT: usize = 32 * 1024 * 1024;
 const CERT_LIMIT: usize = 1024 * 1024;
 /// Directories below the local one; nobody nests deeper.
@@ -36,6 +37,20 @@ struct Blocked {
     line: usize,
     file: String,
     digests: Vec<String>,
+}
+
+/// What `update-ca-certificates` would run after its own work. We run nothing of the tree.
+pub fn hooks(root: &Root) -> Result<Vec<RootPath>, IoError> {
+    let dir = RootPath::fixed(HOOKS);
+    let mut found = Vec::new();
+    for entry in root.read_dir(&dir)?.unwrap_or_default() {
+        let Ok(path) = dir.join(&entry.name) else { continue };
+        let is_program = root
+            .meta(&path, Last::Follow)?
+            .is_some_and(|meta| meta.kind == Kind::File && meta.mode & 0o111 != 0);
+        found.extend(is_program.then_some(path));
+    }
+    Ok(found)
 }
 
 /// Reads the bundle and the configuration file.

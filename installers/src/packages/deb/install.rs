@@ -187,6 +187,8 @@ fn check_ownership(root: &Root, package: &DebPackage, own: &BTreeSet<String>) ->
     Ok(())
 }
 
+// dpkg's path-exclude is not looked at: dpkg compares it with a member's name from the second byte on, so that it never
+// meets the names of AWS's package, which lack the `./`.
 fn put_payload(
     root: &Root,
     package: &DebPackage,

@@ -1,10 +1,4 @@
 //! The main job on synthetic trees: everything that must hold, without debootstrap.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,10 +1,4 @@
 //! A golden plan for every system of the catalog. `UPDATE_GOLDEN=1 cargo test` writes them anew.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::path::Path;
 

@@ -1,10 +1,4 @@
 //! A failure at every single step of the main job leaves the tree as it was.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::cell::Cell;
 use std::io;

@@ -1,10 +1,4 @@
 //! Which keys may sign, and when.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,4 @@
 //! A debootstrapped tree, judged by its own dpkg and systemd. Needs root, debootstrap and systemd-nspawn.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::fs;
 use std::path::Path;

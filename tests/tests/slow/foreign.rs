@@ -1,10 +1,4 @@
 //! Trees of other architectures: baked without running one program of theirs. Needs root, debootstrap and strace.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::fs;
 use std::path::Path;

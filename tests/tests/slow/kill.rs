@@ -1,10 +1,4 @@
 //! kill -9 at any instant.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,10 +1,4 @@
 //! The command line: stored plans, help, unprivileged callers, systems with upstart.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "tests work on the build machine and may panic"
-)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,0 +1,14 @@
+//! What must hold on synthetic trees: seconds, before every commit.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests work on the build machine and may panic"
+)]
+
+mod apply;
+mod cli;
+mod hostile;
+mod keys;
+mod network;
+mod plans;

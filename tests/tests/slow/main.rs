@@ -1,0 +1,12 @@
+//! Real trees of Debian, kills by the hundred, a failure at every step. As root.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests work on the build machine and may panic"
+)]
+
+mod debian;
+mod foreign;
+mod kill;
+mod steps;

@@ -43,6 +43,8 @@ pub struct Mirror {
     pub url: String,
     /// The CA certificate of an HTTPS mirror, PEM.
     pub ca_pem: Option<String>,
+    /// Its own certificate, signed by that CA, PEM.
+    pub leaf_pem: Option<String>,
 }
 
 impl Mirror {
@@ -77,6 +79,7 @@ impl Mirror {
             .expect("config");
         let mut mirror = Self::start(Some(Arc::new(config)));
         mirror.ca_pem = Some(ca_pem);
+        mirror.leaf_pem = Some(leaf.pem());
         mirror
     }
 
@@ -102,6 +105,7 @@ impl Mirror {
             state,
             url: format!("{scheme}://localhost:{port}"),
             ca_pem: None,
+            leaf_pem: None,
         }
     }
 

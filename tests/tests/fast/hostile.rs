@@ -197,6 +197,9 @@ fn links_in_the_tree_never_lead_outside() {
     fs::write(outside.path().join("sentinel"), "here").expect("sentinel");
     let sentinel = tree(outside.path(), Times::Count);
     for dir in [
+        "etc",
+        "var/lib",
+        "usr/bin",
         "etc/systemd",
         "usr/local/share",
         "var/lib/dpkg",
@@ -262,4 +265,21 @@ fn a_full_or_read_only_disk_changes_nothing() {
     );
     refused(&mut apply(read_only.path(), &mirror, V1), read_only.path(), 7);
     must(Command::new("umount").arg(read_only.path()));
+}
+
+#[test]
+fn a_full_temporary_directory_changes_nothing() {
+    let (target, mirror) = (MiniTree::debian(), mirror());
+    let small = tempfile::tempdir().expect("directory");
+    must(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+            .arg(small.path()),
+    );
+    let mut command = apply(target.path(), &mirror, V1);
+    let err = refused(command.env("TMPDIR", small.path()), target.path(), 7);
+    assert!(err.contains("TMPDIR"), "{err}");
+    must(Command::new("umount").arg(small.path()));
+    let mut command = apply(target.path(), &mirror, V1);
+    refused(command.env("TMPDIR", "/nonexistent"), target.path(), 7);
 }

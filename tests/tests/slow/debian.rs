@@ -82,7 +82,7 @@ fn a_real_tree_is_as_the_package_manager_would_have_made_it() {
     let (code, out, err) = outcome(ssmbake(&["audit", "--root"]).arg(baked.path()));
     assert_eq!(code, 0, "{out}{err}");
     differs_only_where_explained(baked.path(), &one, &ca);
-    trusts(baked.path(), &ca);
+    trusts(baked.path(), mirror.leaf_pem.as_ref().expect("certificate"));
     boots(baked.path());
     lives_on(baked.path(), &two);
 }
@@ -113,25 +113,16 @@ fn differs_only_where_explained(baked: &Path, deb: &Path, ca: &Path) {
     assert_eq!(lines, Vec::<String>::new());
 }
 
-/// OpenSSL in the tree accepts what the added CA has signed: the CA itself, found by its hash link.
-fn trusts(root: &Path, ca: &Path) {
-    fs::copy(ca, root.join("tmp/ca.pem")).expect("copy");
-    must(&mut chroot(
-        root,
-        &["openssl", "verify", "-CApath", "/etc/ssl/certs", "/tmp/ca.pem"],
-    ));
-    must(&mut chroot(
-        root,
-        &[
-            "openssl",
-            "verify",
-            "-no-CApath",
-            "-CAfile",
-            "/etc/ssl/certs/ca-certificates.crt",
-            "/tmp/ca.pem",
-        ],
-    ));
-    fs::remove_file(root.join("tmp/ca.pem")).expect("remove");
+/// OpenSSL in the tree accepts a server's certificate that the added CA has signed, by hash links and by the bundle.
+fn trusts(root: &Path, leaf: &str) {
+    fs::write(root.join("tmp/leaf.pem"), leaf).expect("certificate");
+    let directory = ["-no-CAfile", "-CApath", "/etc/ssl/certs"];
+    let bundle = ["-no-CApath", "-CAfile", "/etc/ssl/certs/ca-certificates.crt"];
+    for store in [directory, bundle] {
+        let arguments = [&["openssl", "verify"], &store[..], &["/tmp/leaf.pem"]].concat();
+        must(&mut chroot(root, &arguments));
+    }
+    fs::remove_file(root.join("tmp/leaf.pem")).expect("remove");
 }
 
 /// systemd starts the stand-in at boot, and it records its start.

@@ -33,6 +33,9 @@ pub struct Common {
     /// The root tree to work on; without it the root of this chroot or container
     #[arg(long, global = true, env = "SSMBAKE_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Treat the tree as this system of the catalog, such as debian-12: for derivatives
+    #[arg(long = "as", global = true, env = "SSMBAKE_AS", value_name = "OS")]
+    pub as_os: Option<String>,
     /// How to print the result
     #[arg(long, global = true, env = "SSMBAKE_OUTPUT", default_value = "human")]
     pub output: Output,

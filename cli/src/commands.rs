@@ -15,7 +15,7 @@ use ssmbake_installers::root::Root;
 use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_installers::txn::{self, Settled};
 use ssmbake_installers::{apply, audit, plan, revert};
-use ssmbake_manifests::{Catalog, Channel, HostVariant, Service, catalog};
+use ssmbake_manifests::{Catalog, Channel, Family, HostVariant, Service, catalog};
 
 use crate::Environment;
 use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted};
@@ -82,6 +82,7 @@ impl Session<'_> {
             } else {
                 RootChoice::Elsewhere
             },
+            claimed_os: self.cli.common.as_os.clone(),
             packer_builder: self.environment.get("PACKER_BUILDER_TYPE").cloned(),
         };
         Ok(probe(root, self.catalog, &hints)?)
@@ -213,7 +214,16 @@ impl Session<'_> {
 
     fn audit(&self) -> Result<u8, Failure> {
         let root = self.open()?;
-        let report = audit::audit(&root, &self.facts(&root)?, self.catalog)?;
+        let facts = self.facts(&root)?;
+        if !matches!(facts.os.value.family, Family::Debian) {
+            let hint = "`detect` works there";
+            return Err(Failure::new(
+                exit::UNSUPPORTED,
+                "this version audits systems of the Debian family",
+                hint,
+            ));
+        }
+        let report = audit::audit(&root, &facts, self.catalog)?;
         self.finish(&render::report(&report), &report)?;
         Ok(if report.has_failures() {
             exit::AUDIT

@@ -96,13 +96,23 @@ impl From<ProbeError> for Failure {
             ProbeError::Damaged { .. } => {
                 Self::new(TARGET, error, "repair it; dpkg keeps a copy in status-old")
             }
-            ProbeError::Unsupported { ref evidence, .. } => {
+            ProbeError::Unsupported {
+                ref evidence,
+                ref like,
+                ..
+            } => {
                 let seen = evidence
                     .first()
                     .map(|e| format!("seen in {}: {}", e.path, e.says))
                     .unwrap_or_default();
-                Self::new(UNSUPPORTED, &error, seen)
+                let hint = match like {
+                    Some(like) => format!("{seen}; it calls itself like {like}: if that holds, say --as OS"),
+                    None => seen,
+                };
+                Self::new(UNSUPPORTED, &error, hint)
             }
+            ProbeError::Refused { ref hint, .. } => Self::new(UNSUPPORTED, &error, hint),
+            ProbeError::NoSuchSystem { ref known, .. } => Self::new(USAGE, &error, format!("one of {known}")),
             other => Self::new(UNSUPPORTED, other, "is --root the top of a complete system tree?"),
         }
     }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{
-    AgentFacts, AgentVersion, AnchorSet, Catalog, HostVariant, Os, Region, Service, ServiceManager,
+    AgentFacts, AgentVersion, AnchorSet, Catalog, HostVariant, Os, PackageFormat, Region, Service,
+    ServiceManager,
 };
 
 use crate::config::proxy::Proxy;
@@ -214,6 +215,12 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
             what: format!("`{}` is not in this ssmbake's catalog", facts.os.value.id),
             hint: "use the ssmbake that made the facts".to_owned(),
         })?;
+    if os.package == PackageFormat::Rpm {
+        return Err(PlanError::Unsupported {
+            what: format!("{}: this version installs no rpm packages", os.name),
+            hint: "`detect` and `regions` work; install the agent's rpm with the tree's own tools".to_owned(),
+        });
+    }
     let mut notes = os.notes.clone();
     let mut steps = Vec::new();
     if let Some(snap) = &facts.agent.snap {

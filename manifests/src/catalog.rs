@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::agent::AgentFacts;
 use crate::config_keys::ConfigKey;
+use crate::identification::Identification;
 use crate::keys::SigningKey;
 use crate::os::{Os, OsIdentity};
 use crate::regions::Regions;
@@ -20,6 +21,7 @@ mod embedded {
 #[derive(Debug)]
 pub struct Catalog {
     oses: OnceLock<Vec<Os>>,
+    identification: OnceLock<Identification>,
     regions: OnceLock<Regions>,
     agent: OnceLock<AgentFacts>,
     anchors: OnceLock<Vec<TrustAnchor>>,
@@ -31,6 +33,7 @@ pub struct Catalog {
 pub fn catalog() -> &'static Catalog {
     static EMBEDDED: Catalog = Catalog {
         oses: OnceLock::new(),
+        identification: OnceLock::new(),
         regions: OnceLock::new(),
         agent: OnceLock::new(),
         anchors: OnceLock::new(),
@@ -60,6 +63,12 @@ impl Catalog {
         };
         let by = |identity: &OsIdentity<'_>| self.oses().iter().find(|os| os.accepts(identity));
         by(seen).or_else(|| by(&plain))
+    }
+
+    /// How systems are told apart besides os-release.
+    pub fn identification(&self) -> &Identification {
+        self.identification
+            .get_or_init(|| parse("identification", include_str!("../identification.toml")))
     }
 
     /// Partitions, regions and host names.

@@ -21,6 +21,7 @@ pub mod agent;
 mod catalog;
 pub mod config_keys;
 pub mod hex;
+pub mod identification;
 pub mod keys;
 pub mod os;
 pub mod regions;
@@ -32,6 +33,7 @@ pub use agent::{
 };
 pub use catalog::{Catalog, catalog};
 pub use config_keys::{ConfigDefault, ConfigKey, ConfigKind};
+pub use identification::{Grammar, Identification, Masquerade, Refusal, VendorFile};
 pub use keys::SigningKey;
 pub use os::{
     Arch, Family, MatchRule, Os, OsIdentity, PackageFormat, ServiceManager, SnapUse, TrustStore, VersionMatch,

@@ -40,6 +40,8 @@ words! {
         Debian = "debian",
         /// `update-ca-trust` with /etc/pki/ca-trust/source/anchors.
         P11Kit = "p11-kit",
+        /// The older bundle of /etc/pki/tls/certs, with `update-ca-trust` only where it was enabled.
+        El6 = "el6",
         /// SUSE's `update-ca-certificates` with /etc/pki/trust/anchors.
         Suse = "suse",
     }
@@ -236,6 +238,10 @@ pub enum VersionMatch {
     Exact(String),
     /// What is before the first dot: `12` fits `12` and `12.5`.
     Major(String),
+    /// One of several, each as in `Exact`.
+    OneOf(Vec<String>),
+    /// Every version: systems that roll.
+    Any,
 }
 
 impl VersionMatch {
@@ -244,6 +250,17 @@ impl VersionMatch {
         match self {
             Self::Exact(exact) => version == exact,
             Self::Major(major) => version.split('.').next() == Some(major),
+            Self::OneOf(versions) => versions.iter().any(|one| one == version),
+            Self::Any => true,
+        }
+    }
+
+    /// A version that fits.
+    pub fn example(&self) -> &str {
+        match self {
+            Self::Exact(version) | Self::Major(version) => version,
+            Self::OneOf(versions) => versions.last().map_or("", String::as_str),
+            Self::Any => "20260101",
         }
     }
 }

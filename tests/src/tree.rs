@@ -82,7 +82,8 @@ impl MiniTree {
     }
 }
 
-fn elf(arch: &str) -> Vec<u8> {
+/// The header of a program.
+pub fn elf(arch: &str) -> Vec<u8> {
     let (class, machine, flags): (u8, u16, u32) = match arch {
         "amd64" => (2, 62, 0),
         "i386" => (1, 3, 0),

@@ -11,6 +11,8 @@ pub struct CallerHints {
     pub root: RootChoice,
     /// PACKER_BUILDER_TYPE.
     pub packer_builder: Option<String>,
+    /// The system that the user says it is like, by its id in the catalog.
+    pub claimed_os: Option<String>,
 }
 
 /// Which root is looked at.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{Arch, ServiceManager, TrustStore};
+use ssmbake_manifests::{Arch, Family, ServiceManager, TrustStore};
 
 use crate::root::RootPath;
 use crate::service::Enablement;
@@ -60,6 +60,10 @@ pub struct Found<T> {
 pub struct OsFacts {
     /// Id in the catalog: `debian-12`.
     pub id: String,
+    /// As os-release's ID names it: `debian`.
+    pub distribution: String,
+    /// Whose mechanisms apply.
+    pub family: Family,
     /// For people.
     pub name: String,
     /// As precise as the tree says: `12.11`.

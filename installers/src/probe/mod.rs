@@ -6,6 +6,7 @@ mod environment;
 mod facts;
 mod os;
 pub mod os_release;
+mod vendor;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,7 +18,8 @@ pub use facts::*;
 
 use crate::error::IoError;
 use crate::root::{Last, Root, RootPath};
-use crate::trust::debian;
+use crate::trust::x509::{Certificate, pem_blocks};
+use crate::trust::{bundles, debian};
 
 /// Why no facts can be given.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +31,26 @@ pub enum ProbeError {
         what: String,
         /// os-release ID.
         id: String,
+        /// What os-release says it is like.
+        like: Option<String>,
         /// Where that was read.
         evidence: Vec<Evidence>,
+    },
+    /// Known, and not for us.
+    #[error("{what} is not supported")]
+    Refused {
+        /// What it is.
+        what: String,
+        /// The right way there.
+        hint: String,
+    },
+    /// The user named a system that the catalog does not have.
+    #[error("no system `{id}` is known")]
+    NoSuchSystem {
+        /// As it was named.
+        id: String,
+        /// Those that are.
+        known: String,
     },
     /// Nothing says which system it is.
     #[error("no operating system was recognised: {0}")]
@@ -38,9 +58,6 @@ pub enum ProbeError {
     /// The architecture is not known or has no agent.
     #[error("{0}")]
     Architecture(String),
-    /// No mechanism for its trust store.
-    #[error("the trust store {0} is not supported")]
-    TrustStore(TrustStore),
     /// A database of the tree cannot be read.
     #[error("`{path}` is damaged: {why}")]
     Damaged {
@@ -56,7 +73,7 @@ pub enum ProbeError {
 
 /// Looks at `root`.
 pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Facts, ProbeError> {
-    let (os, os_found) = os::identify(root, catalog)?;
+    let (os, os_found) = os::identify(root, catalog, hints.claimed_os.as_deref())?;
     let arch = architecture(root)?;
     if os.package_folder(arch.value).is_none() {
         return Err(ProbeError::Architecture(format!(
@@ -179,6 +196,10 @@ fn service_manager(root: &Root, os: &Os) -> Result<Found<ServiceManager>, ProbeE
 fn package_manager(root: &Root) -> Result<Found<String>, ProbeError> {
     let signs = [
         ("apt", "/usr/bin/apt-get"),
+        ("zypper", "/usr/bin/zypper"),
+        ("dnf", "/usr/bin/dnf"),
+        ("yum", "/usr/bin/yum"),
+        ("rpm", "/usr/bin/rpm"),
         ("dpkg", "/usr/bin/dpkg"),
         ("dpkg", "/var/lib/dpkg/status"),
     ];
@@ -196,12 +217,23 @@ fn package_manager(root: &Root) -> Result<Found<String>, ProbeError> {
     })
 }
 
+/// The bundle that the agent reads on other systems.
+fn elsewhere(root: &Root, store: TrustStore) -> Result<(debian::Trusted, &'static str), ProbeError> {
+    let places = bundles(store);
+    for path in places {
+        let Some(bytes) = root.read(&RootPath::fixed(path), debian::BUNDLE_LIMIT)? else {
+            continue;
+        };
+        let digests = pem_blocks(&bytes).iter().map(Certificate::sha256).collect();
+        return Ok((debian::Trusted::plain(Some(digests)), path));
+    }
+    Ok((debian::Trusted::plain(None), places[0]))
+}
+
 fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {
-    let trusted = match os.trust {
-        TrustStore::Debian => debian::trusted(root)?,
-        other => {
-            return Err(ProbeError::TrustStore(other));
-        }
+    let (trusted, bundle) = match os.trust {
+        TrustStore::Debian => (debian::trusted(root)?, debian::BUNDLE),
+        other => elsewhere(root, other)?,
     };
     let mut anchors = BTreeMap::new();
     for anchor in catalog.anchors() {
@@ -210,15 +242,18 @@ fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, P
         anchors.insert(anchor.id.clone(), state);
     }
     let evidence = match &trusted.digests {
-        Some(digests) => Evidence::path(debian::BUNDLE, format!("{} certificates", digests.len())),
-        None => Evidence::path(debian::BUNDLE, "does not exist"),
+        Some(digests) => Evidence::path(bundle, format!("{} certificates", digests.len())),
+        None => Evidence::path(bundle, "does not exist"),
     };
     let facts = TrustFacts {
         store: os.trust,
         bundle_size: trusted.digests.as_ref().map(std::collections::BTreeSet::len),
         anchors,
         digests: trusted.digests.unwrap_or_default(),
-        hooks: debian::hooks(root)?,
+        hooks: match os.trust {
+            TrustStore::Debian => debian::hooks(root)?,
+            _ => Vec::new(),
+        },
     };
     Ok(Found {
         value: facts,

@@ -1,36 +1,67 @@
 //! Which operating system a tree holds. Rules of os-release and vendor files; never a look at the host.
 
-use ssmbake_manifests::{Catalog, Os, OsIdentity};
+use ssmbake_manifests::{Catalog, Identification, Os, OsIdentity};
 
-use super::ProbeError;
 use super::facts::{Evidence, Found, OsFacts};
 use super::os_release::OsRelease;
-use crate::root::{Last, Root, RootPath};
+use super::{ProbeError, vendor};
+use crate::root::{Kind, Last, Root, RootPath};
 
-const LIMIT: usize = 1024 * 1024;
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
-/// ID, VERSION_ID and NAME, from wherever they were found.
-struct Identity {
-    id: String,
-    version: String,
-    name: Option<String>,
-    evidence: Vec<Evidence>,
+/// What a tree calls itself, from wherever that was found.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    pub(super) id: String,
+    pub(super) version: String,
+    pub(super) name: Option<String>,
+    pub(super) variant: Option<String>,
+    pub(super) like: Option<String>,
+    pub(super) evidence: Vec<Evidence>,
 }
 
 /// Identifies the tree and finds it in the catalog.
 pub(super) fn identify<'c>(
     root: &Root,
     catalog: &'c Catalog,
+    claimed: Option<&str>,
 ) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
-    let identity = from_os_release(root)?;
-    let identity = match identity {
-        Some(identity) => Some(identity),
-        None => from_lsb_release(root)?,
-    };
-    let Some(identity) = identity else {
+    if let Some(id) = claimed {
+        return as_claimed(root, catalog, id);
+    }
+    other_kind(root)?;
+    let rules = catalog.identification();
+    for refusal in &rules.refusals {
+        if let Some(path) = marker(root, &refusal.markers)? {
+            return Err(ProbeError::Refused {
+                what: format!("a system with `{path}`"),
+                hint: refusal.hint.clone(),
+            });
+        }
+    }
+    let Some(mut identity) = identity(root, rules)? else {
         return Err(ProbeError::Unknown(seen(root)?));
     };
+    vendor::disguise(root, rules, &mut identity)?;
+    let variant = identity.variant.as_deref();
+    if let Some(refusal) = rules
+        .refusals
+        .iter()
+        .find(|one| one.covers(&identity.id, &identity.version, variant))
+    {
+        return Err(ProbeError::Refused {
+            what: shown(&identity),
+            hint: refusal.hint.clone(),
+        });
+    }
+    in_catalog(root, catalog, identity)
+}
+
+fn in_catalog<'c>(
+    root: &Root,
+    catalog: &'c Catalog,
+    identity: Identity,
+) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
     let (variant, variant_evidence) = variant(root, catalog, &identity.id)?;
     let asked = OsIdentity {
         id: &identity.id,
@@ -43,68 +74,148 @@ pub(super) fn identify<'c>(
     };
     let mut evidence = identity.evidence;
     evidence.extend(variant_evidence);
-    let version = point_release(root, os, &identity.version, &mut evidence)?;
-    let facts = OsFacts {
+    let version = vendor::point_release(
+        root,
+        catalog.identification(),
+        &identity.id,
+        &identity.version,
+        &mut evidence,
+    )?;
+    let value = OsFacts {
         id: os.id.clone(),
+        distribution: identity.id,
+        family: os.family,
         name: os.name.clone(),
         version,
         variant,
     };
-    Ok((
-        os,
-        Found {
-            value: facts,
-            evidence,
-        },
-    ))
+    Ok((os, Found { value, evidence }))
+}
+
+/// The user answers for it: a derivative of a supported system.
+fn as_claimed<'c>(
+    root: &Root,
+    catalog: &'c Catalog,
+    id: &str,
+) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
+    let Some(os) = catalog.oses().iter().find(|os| os.id == id) else {
+        let ids: Vec<&str> = catalog.oses().iter().map(|os| os.id.as_str()).collect();
+        return Err(ProbeError::NoSuchSystem {
+            id: id.to_owned(),
+            known: ids.join(" "),
+        });
+    };
+    let own = identity(root, catalog.identification())?.unwrap_or_default();
+    let mut evidence = vec![Evidence::path("--as", id)];
+    evidence.extend(own.evidence);
+    let value = OsFacts {
+        id: os.id.clone(),
+        distribution: own.id,
+        family: os.family,
+        name: os.name.clone(),
+        version: own.version,
+        variant: None,
+    };
+    Ok((os, Found { value, evidence }))
+}
+
+/// Windows and macOS trees may hold an /etc, too: they come first.
+fn other_kind(root: &Root) -> Result<(), ProbeError> {
+    let refused = |what: &str, hint: &str| {
+        Err(ProbeError::Refused {
+            what: what.to_owned(),
+            hint: hint.to_owned(),
+        })
+    };
+    let mut dir = RootPath::top();
+    let mut depth = 0;
+    for part in ["windows", "system32", "config"] {
+        let entries = root.read_dir(&dir)?.unwrap_or_default();
+        let found = entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(part));
+        let Some(next) = found.and_then(|entry| dir.join(&entry.name).ok()) else {
+            break;
+        };
+        if root
+            .meta(&next, Last::Follow)?
+            .is_none_or(|meta| meta.kind != Kind::Dir)
+        {
+            break;
+        }
+        dir = next;
+        depth += 1;
+    }
+    if depth == 3 {
+        return refused(
+            "a tree of Windows",
+            "this version bakes Linux only; install the agent in the running system",
+        );
+    }
+    let plist = RootPath::fixed("/System/Library/CoreServices/SystemVersion.plist");
+    if root.meta(&plist, Last::Follow)?.is_some() {
+        return refused(
+            "a tree of macOS",
+            "install the agent's pkg in the running system: a sealed volume cannot be changed from outside",
+        );
+    }
+    Ok(())
+}
+
+fn marker(root: &Root, markers: &[String]) -> Result<Option<RootPath>, ProbeError> {
+    for marker in markers {
+        let Ok(path) = RootPath::new(&format!("/{}", marker.trim_start_matches('/'))) else {
+            continue;
+        };
+        if root.meta(&path, Last::Keep)?.is_some() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// os-release decides where it has an ID; else the distribution's own files, and its NAME last.
+fn identity(root: &Root, rules: &Identification) -> Result<Option<Identity>, ProbeError> {
+    let release = from_os_release(root)?;
+    if let Some(identity) = release.as_ref().filter(|identity| !identity.id.is_empty()) {
+        return Ok(Some(Identity {
+            id: identity.id.clone(),
+            ..release.unwrap_or_default()
+        }));
+    }
+    if let Some(identity) = vendor::identity(root, rules)? {
+        return Ok(Some(identity));
+    }
+    Ok(release.and_then(|identity| {
+        let id = rules.id_of_name(identity.name.as_deref()?)?.to_owned();
+        Some(Identity { id, ..identity })
+    }))
 }
 
 /// /etc/os-release decides; the vendor's copy only where the former is missing, dangling, a loop or no file.
 fn from_os_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
     for path in OS_RELEASE {
-        let bytes = match root.read(&RootPath::fixed(path), LIMIT) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => continue,
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(error.into()),
-            Err(_) => continue,
+        let Some(bytes) = vendor::read(root, path)? else {
+            continue;
         };
         let release = OsRelease::parse(&bytes);
-        let Some(id) = release.get("ID") else {
-            return Ok(None);
-        };
-        let mut evidence = vec![Evidence::line(path, id.line, format!("ID={}", id.value))];
-        let version = release.get("VERSION_ID");
-        evidence.extend(version.map(|v| Evidence::line(path, v.line, format!("VERSION_ID={}", v.value))));
+        let value = |name: &str| release.get(name).map(|variable| variable.value.clone());
+        let evidence = ["ID", "VERSION_ID", "NAME"].into_iter().filter_map(|name| {
+            let variable = release.get(name)?;
+            Some(Evidence::line(
+                path,
+                variable.line,
+                format!("{name}={}", variable.value),
+            ))
+        });
         return Ok(Some(Identity {
-            id: id.value.clone(),
-            version: version.map(|v| v.value.clone()).unwrap_or_default(),
-            name: release.get("NAME").map(|name| name.value.clone()),
-            evidence,
+            id: value("ID").unwrap_or_default(),
+            version: value("VERSION_ID").unwrap_or_default(),
+            name: value("NAME"),
+            variant: value("VARIANT_ID"),
+            like: value("ID_LIKE"),
+            evidence: evidence.take(2).collect(),
         }));
     }
     Ok(None)
-}
-
-fn from_lsb_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
-    const PATH: &str = "/etc/lsb-release";
-    let Some(bytes) = root.read(&RootPath::fixed(PATH), LIMIT)? else {
-        return Ok(None);
-    };
-    let release = OsRelease::parse(&bytes);
-    let (Some(id), Some(version)) = (release.get("DISTRIB_ID"), release.get("DISTRIB_RELEASE")) else {
-        return Ok(None);
-    };
-    let evidence = vec![
-        Evidence::line(PATH, id.line, format!("DISTRIB_ID={}", id.value)),
-        Evidence::line(PATH, version.line, format!("DISTRIB_RELEASE={}", version.value)),
-    ];
-    let (id, version) = (id.value.to_ascii_lowercase(), version.value.clone());
-    Ok(Some(Identity {
-        id,
-        version,
-        name: None,
-        evidence,
-    }))
 }
 
 /// A flavour that os-release does not tell, proved by one of its marker files.
@@ -120,55 +231,25 @@ fn variant(
         .filter(|rule| rule.id == id);
     for rule in rules {
         let Some(variant) = &rule.variant else { continue };
-        for marker in &rule.markers {
-            let Ok(path) = RootPath::new(&format!("/{}", marker.trim_start_matches('/'))) else {
-                continue;
-            };
-            if root.meta(&path, Last::Keep)?.is_some() {
-                return Ok((
-                    Some(variant.clone()),
-                    Some(Evidence::path(path.as_str(), "exists")),
-                ));
-            }
+        if let Some(path) = marker(root, &rule.markers)? {
+            let evidence = Evidence::path(path.as_str(), "exists");
+            return Ok((Some(variant.clone()), Some(evidence)));
         }
     }
     Ok((None, None))
 }
 
-/// Debian tells its point release only in debian_version.
-fn point_release(
-    root: &Root,
-    os: &Os,
-    version: &str,
-    evidence: &mut Vec<Evidence>,
-) -> Result<String, ProbeError> {
-    const PATH: &str = "/etc/debian_version";
-    let is_ubuntu = os.matches.iter().any(|rule| rule.id == "ubuntu");
-    let bytes = root.read(&RootPath::fixed(PATH), LIMIT)?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    if is_ubuntu || text.split('.').next() != Some(version) || text == version {
-        return Ok(version.to_owned());
-    }
-    evidence.push(Evidence::line(PATH, 1, text.clone()));
-    Ok(text)
+fn shown(identity: &Identity) -> String {
+    let name = identity.name.as_deref().unwrap_or(&identity.id);
+    format!("{name} {}", identity.version).trim_end().to_owned()
 }
 
 fn unsupported(identity: &Identity) -> ProbeError {
-    let Identity {
-        id,
-        version,
-        name,
-        evidence,
-    } = identity;
-    let name = name.as_deref().unwrap_or(id);
     ProbeError::Unsupported {
-        what: if version.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{name} {version}")
-        },
-        id: id.clone(),
-        evidence: evidence.clone(),
+        what: shown(identity),
+        id: identity.id.clone(),
+        like: identity.like.clone(),
+        evidence: identity.evidence.clone(),
     }
 }
 

@@ -18,7 +18,7 @@ pub const LOCAL_DIR: &str = "/usr/local/share/ca-certificates";
 pub const CONF: &str = "/etc/ca-certificates.conf";
 const VENDOR_DIR: &str = "/usr/share/ca-certificates";
 const HOOKS: &str = "/etc/ca-certificates/update.d";
-const BUNDLE_LIMIT: usize = 32 * 1024 * 1024;
+pub(crate) const BUNDLE_LIMIT: usize = 32 * 1024 * 1024;
 const CERT_LIMIT: usize = 1024 * 1024;
 /// Directories below the local one; nobody nests deeper.
 const DEPTH: usize = 8;
@@ -37,6 +37,16 @@ struct Blocked {
     line: usize,
     file: String,
     digests: Vec<String>,
+}
+
+impl Trusted {
+    /// Of a store that knows no distrust in Debian's way.
+    pub(crate) fn plain(digests: Option<BTreeSet<String>>) -> Self {
+        Self {
+            digests,
+            blocked: Vec::new(),
+        }
+    }
 }
 
 /// What `update-ca-certificates` would run after its own work. We run nothing of the tree.

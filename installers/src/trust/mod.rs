@@ -4,8 +4,21 @@ pub mod debian;
 pub mod x509;
 
 use serde::{Deserialize, Serialize};
+use ssmbake_manifests::TrustStore;
 
 use crate::root::RootPath;
+
+/// Where the agent finds the bundle, by trust store; the first that exists counts.
+pub fn bundles(store: TrustStore) -> &'static [&'static str] {
+    match store {
+        TrustStore::Debian => &[debian::BUNDLE],
+        TrustStore::P11Kit | TrustStore::El6 => &[
+            "/etc/pki/tls/certs/ca-bundle.crt",
+            "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        ],
+        TrustStore::Suse => &["/etc/ssl/ca-bundle.pem", "/var/lib/ca-certificates/ca-bundle.pem"],
+    }
+}
 
 /// A trust anchor to install.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

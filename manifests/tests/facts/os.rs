@@ -55,7 +55,7 @@ fn a_file_is_named_after_its_id() {
 fn no_two_systems_accept_the_same_tree() {
     for os in catalog().oses() {
         for rule in &os.matches {
-            let (VersionMatch::Exact(version) | VersionMatch::Major(version)) = &rule.version;
+            let version = rule.version.example();
             let name = rule.names.first().map(String::as_str);
             let seen = OsIdentity {
                 id: &rule.id,
@@ -117,6 +117,29 @@ fn releases_are_recognised() {
         ("ubuntu", "12.04", "Ubuntu", "ubuntu-12.04"),
         ("ubuntu", "26.04", "Ubuntu", "ubuntu-26.04"),
         ("raspbian", "12", "Raspbian GNU/Linux", "raspbian-12"),
+        ("debian", "", "Debian GNU/Linux", "debian-testing"),
+        ("ubuntu", "14.10", "Ubuntu", "ubuntu-interim-upstart"),
+        ("ubuntu", "23.10", "Ubuntu", "ubuntu-interim"),
+        ("rhel", "9.4", "Red Hat Enterprise Linux", "rhel-9"),
+        ("centos", "8", "CentOS Linux", "centos-8"),
+        ("centos", "8", "CentOS Stream", "centos-stream-8"),
+        ("centos", "6.7", "CentOS", "centos-6"),
+        ("ol", "8.9", "Oracle Linux Server", "oracle-linux-8"),
+        ("rocky", "9.3", "Rocky Linux", "rocky-9"),
+        ("almalinux", "10.0", "AlmaLinux", "almalinux-10"),
+        ("amzn", "2014.03", "Amazon Linux AMI", "amazon-linux-1"),
+        ("amzn", "2", "Amazon Linux", "amazon-linux-2"),
+        ("amzn", "2023", "Amazon Linux", "amazon-linux-2023"),
+        ("fedora", "41", "Fedora Linux", "fedora"),
+        ("sles", "15.5", "SLES", "sles-15"),
+        ("sles_sap", "12.1.0.1", "SLES", "sles-12"),
+        ("opensuse-leap", "15.6", "openSUSE Leap", "opensuse-leap-15"),
+        (
+            "opensuse-tumbleweed",
+            "20260102",
+            "openSUSE Tumbleweed",
+            "opensuse-tumbleweed",
+        ),
     ] {
         assert_eq!(identify(id, version, Some(name), None), Some(expected));
     }
@@ -126,8 +149,14 @@ fn releases_are_recognised() {
 #[test]
 fn releases_without_a_manifest_and_masqueraders_are_not() {
     for (id, version, name) in [
-        ("ubuntu", "23.10", "Ubuntu"),
         ("ubuntu", "24.04.1", "Ubuntu"),
+        ("ubuntu", "11.10", "Ubuntu"),
+        ("rhel", "7", "Scientific Linux"),
+        ("rhel", "5.6", "Red Hat Enterprise Linux"),
+        ("rhel", "11", "Red Hat Enterprise Linux"),
+        ("amzn", "2022", "Amazon Linux"),
+        ("sles", "11.4", "SLES"),
+        ("opensuse", "42.3", "openSUSE Leap"),
         ("ubuntu", "2", "Vanilla OS"),
         ("ubuntu", "24.04", "Vanilla OS"),
         ("debian", "7", "Debian GNU/Linux"),

@@ -8,6 +8,7 @@
 
 mod apply;
 mod cli;
+mod detect;
 mod hostile;
 mod keys;
 mod network;

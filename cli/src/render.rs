@@ -34,6 +34,12 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
     if let Some(variant) = &os.variant {
         line("variant", variant.clone(), &[]);
     }
+    if let Some(windows) = &facts.windows {
+        line("product", windows.product.clone(), &[]);
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        line("PowerShell", or_none(&windows.powershell), &[]);
+        line("launch agent", or_none(&windows.launch_agent), &[]);
+    }
     line("architecture", facts.arch.value.to_string(), &facts.arch.evidence);
     line(
         "service manager",

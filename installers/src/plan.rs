@@ -215,10 +215,10 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
             what: format!("`{}` is not in this ssmbake's catalog", facts.os.value.id),
             hint: "use the ssmbake that made the facts".to_owned(),
         })?;
-    if os.package == PackageFormat::Rpm {
+    if os.package != PackageFormat::Deb {
         return Err(PlanError::Unsupported {
-            what: format!("{}: this version installs no rpm packages", os.name),
-            hint: "`detect` and `regions` work; install the agent's rpm with the tree's own tools".to_owned(),
+            what: format!("{}: this version installs no {} packages", os.name, os.package),
+            hint: "`detect` and `regions` work; install the agent with the system's own tools".to_owned(),
         });
     }
     let mut notes = os.notes.clone();

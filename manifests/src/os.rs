@@ -24,12 +24,14 @@ words! {
 }
 
 words! {
-    /// Package formats the agent is published in for Linux.
+    /// Formats the agent is published in.
     PackageFormat, "package format" {
         /// dpkg's.
         Deb = "deb",
         /// rpm's.
         Rpm = "rpm",
+        /// The installer for Windows.
+        Exe = "exe",
     }
 }
 
@@ -44,6 +46,8 @@ words! {
         El6 = "el6",
         /// SUSE's `update-ca-certificates` with /etc/pki/trust/anchors.
         Suse = "suse",
+        /// Windows' stores in the registry.
+        Registry = "registry",
     }
 }
 
@@ -56,6 +60,8 @@ words! {
         Upstart = "upstart",
         /// Scripts in /etc/init.d; the agent's packages bring none.
         Sysvinit = "sysvinit",
+        /// Windows' service control manager.
+        Scm = "scm",
     }
 }
 

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod mirror;
 pub mod package;
 pub mod tree;
+pub mod windows;
 pub mod world;
 
 use std::path::{Path, PathBuf};

@@ -70,7 +70,9 @@ impl Proxy {
         let line = |(name, value): (&str, &String)| match manager {
             // A percent sign begins a specifier in a unit file.
             ServiceManager::Systemd => format!("Environment=\"{name}={}\"\n", value.replace('%', "%%")),
-            ServiceManager::Upstart | ServiceManager::Sysvinit => format!("env {name}={value}\n"),
+            ServiceManager::Upstart | ServiceManager::Sysvinit | ServiceManager::Scm => {
+                format!("env {name}={value}\n")
+            }
         };
         let head = if manager == ServiceManager::Systemd {
             "[Service]\n"
@@ -104,7 +106,9 @@ impl Proxy {
 pub fn place(manager: ServiceManager) -> RootPath {
     match manager {
         ServiceManager::Systemd => RootPath::fixed(DROP_IN),
-        ServiceManager::Upstart | ServiceManager::Sysvinit => RootPath::fixed(upstart::OVERRIDE),
+        ServiceManager::Upstart | ServiceManager::Sysvinit | ServiceManager::Scm => {
+            RootPath::fixed(upstart::OVERRIDE)
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn look(root: &Root, os: &Os) -> Result<(AgentInTree, Option<String>)
     let enablement = match os.service {
         ServiceManager::Systemd => systemd::state(root, systemd::UNIT)?,
         ServiceManager::Upstart => upstart::state(root)?,
-        ServiceManager::Sysvinit => Enablement::Missing,
+        ServiceManager::Sysvinit | ServiceManager::Scm => Enablement::Missing,
     };
     let proxy = root.read(&config::proxy::place(os.service), CONFIG_LIMIT)?;
     let agent = AgentInTree {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{Arch, Family, ServiceManager, TrustStore};
 
+use super::windows::WindowsFacts;
 use crate::root::RootPath;
 use crate::service::Enablement;
 use crate::trust::AnchorState;
@@ -193,6 +194,9 @@ pub struct Facts {
     pub agent: AgentInTree,
     /// Where we run; no part of the digest.
     pub environment: Environment,
+    /// What only Windows has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsFacts>,
     /// The configuration file as it stands.
     #[serde(skip)]
     pub config_text: Option<String>,

@@ -4,9 +4,11 @@ mod agent;
 mod elf;
 mod environment;
 mod facts;
+mod hive;
 mod os;
 pub mod os_release;
 mod vendor;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,6 +17,7 @@ use ssmbake_manifests::{Arch, Catalog, Os, ServiceManager, TrustStore};
 
 pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
+pub use windows::WindowsFacts;
 
 use crate::error::IoError;
 use crate::root::{Last, Root, RootPath};
@@ -73,6 +76,10 @@ pub enum ProbeError {
 
 /// Looks at `root`.
 pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Facts, ProbeError> {
+    // A Windows tree may hold an /etc, too.
+    if let Some(config) = windows::config_dir(root)? {
+        return windows::probe(root, catalog, hints, &config);
+    }
     let (os, os_found) = os::identify(root, catalog, hints.claimed_os.as_deref())?;
     let arch = architecture(root)?;
     if os.package_folder(arch.value).is_none() {
@@ -91,6 +98,7 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         trust: trust(root, catalog, os)?,
         agent,
         environment: environment::look(root, hints)?,
+        windows: None,
         config_text,
     })
 }
@@ -227,7 +235,10 @@ fn elsewhere(root: &Root, store: TrustStore) -> Result<(debian::Trusted, &'stati
         let digests = pem_blocks(&bytes).iter().map(Certificate::sha256).collect();
         return Ok((debian::Trusted::plain(Some(digests)), path));
     }
-    Ok((debian::Trusted::plain(None), places[0]))
+    Ok((
+        debian::Trusted::plain(None),
+        places.first().copied().unwrap_or_default(),
+    ))
 }
 
 fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {

@@ -5,7 +5,7 @@ use ssmbake_manifests::{Catalog, Identification, Os, OsIdentity};
 use super::facts::{Evidence, Found, OsFacts};
 use super::os_release::OsRelease;
 use super::{ProbeError, vendor};
-use crate::root::{Kind, Last, Root, RootPath};
+use crate::root::{Last, Root, RootPath};
 
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
@@ -119,43 +119,14 @@ fn as_claimed<'c>(
     Ok((os, Found { value, evidence }))
 }
 
-/// Windows and macOS trees may hold an /etc, too: they come first.
+/// A macOS tree has an /etc, too.
 fn other_kind(root: &Root) -> Result<(), ProbeError> {
-    let refused = |what: &str, hint: &str| {
-        Err(ProbeError::Refused {
-            what: what.to_owned(),
-            hint: hint.to_owned(),
-        })
-    };
-    let mut dir = RootPath::top();
-    let mut depth = 0;
-    for part in ["windows", "system32", "config"] {
-        let entries = root.read_dir(&dir)?.unwrap_or_default();
-        let found = entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(part));
-        let Some(next) = found.and_then(|entry| dir.join(&entry.name).ok()) else {
-            break;
-        };
-        if root
-            .meta(&next, Last::Follow)?
-            .is_none_or(|meta| meta.kind != Kind::Dir)
-        {
-            break;
-        }
-        dir = next;
-        depth += 1;
-    }
-    if depth == 3 {
-        return refused(
-            "a tree of Windows",
-            "this version bakes Linux only; install the agent in the running system",
-        );
-    }
     let plist = RootPath::fixed("/System/Library/CoreServices/SystemVersion.plist");
     if root.meta(&plist, Last::Follow)?.is_some() {
-        return refused(
-            "a tree of macOS",
-            "install the agent's pkg in the running system: a sealed volume cannot be changed from outside",
-        );
+        return Err(ProbeError::Refused {
+            what: "a tree of macOS".to_owned(),
+            hint: "install the agent's pkg in the running system: a sealed volume cannot be changed from outside".to_owned(),
+        });
     }
     Ok(())
 }

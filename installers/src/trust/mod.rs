@@ -16,6 +16,8 @@ pub fn bundles(store: TrustStore) -> &'static [&'static str] {
             "/etc/pki/tls/certs/ca-bundle.crt",
             "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
         ],
+        // No file.
+        TrustStore::Registry => &[],
         TrustStore::Suse => &["/etc/ssl/ca-bundle.pem", "/var/lib/ca-certificates/ca-bundle.pem"],
     }
 }

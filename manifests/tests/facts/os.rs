@@ -87,6 +87,7 @@ fn every_system_is_complete() {
         let prefix = match os.package {
             PackageFormat::Deb => "debian_",
             PackageFormat::Rpm => "linux_",
+            PackageFormat::Exe => "windows_",
         };
         assert!(
             os.packages.values().all(|folder| folder.starts_with(prefix)),

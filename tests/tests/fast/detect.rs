@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use ssmbake_tests::tree::elf;
+use ssmbake_tests::windows::WindowsTree;
 use ssmbake_tests::{must, outcome, ssmbake};
 use tempfile::TempDir;
 
@@ -186,7 +187,7 @@ fn a_sap_product_makes_a_system_for_sap() {
 
 #[test]
 fn others_are_refused_with_the_right_way() {
-    let cases: [(Files<'_>, &str); 16] = [
+    let cases: [(Files<'_>, &str); 15] = [
         (
             &[(
                 "etc/os-release",
@@ -237,13 +238,6 @@ fn others_are_refused_with_the_right_way() {
                 "SUSE Linux Enterprise Server 11 (x86_64)\nVERSION = 11\nPATCHLEVEL = 3\n",
             )],
             "from 12 on",
-        ),
-        (
-            &[
-                ("windows/System32/CONFIG/SOFTWARE", "regf"),
-                ("etc/os-release", "ID=debian\n"),
-            ],
-            "running system",
         ),
         (
             &[("System/Library/CoreServices/SystemVersion.plist", "<plist/>")],
@@ -319,4 +313,139 @@ fn links_of_files_and_directories_stay_inside() {
     let dangling = holding(&[("etc/motd", "x\n")]);
     symlink("/usr/lib/os-release", dangling.path().join("etc/os-release")).expect("link");
     assert!(refused(dangling.path()).contains("the tree holds"));
+}
+
+#[test]
+fn servers_of_windows_are_known_by_their_hives() {
+    let plain = WindowsTree::server_2019();
+    let cases = [
+        (plain, "windows-server-2019", None, "amd64"),
+        (
+            WindowsTree {
+                product: "Windows Server 2016 Standard",
+                build: "14393",
+                installation: "Server Core",
+                ..plain
+            },
+            "windows-server-2016",
+            Some("server-core"),
+            "amd64",
+        ),
+        (
+            WindowsTree {
+                product: "Microsoft Windows Server 2003 R2",
+                build: "3790",
+                installation: "",
+                machine: 0x14c,
+                ..plain
+            },
+            "windows-server-2003",
+            Some("r2"),
+            "i386",
+        ),
+        (
+            WindowsTree {
+                product: "Windows Server (R) 2008 Standard",
+                build: "6002",
+                ..plain
+            },
+            "windows-server-2008",
+            None,
+            "amd64",
+        ),
+        (
+            WindowsTree {
+                product: "Windows Server Datacenter",
+                build: "25398",
+                ..plain
+            },
+            "windows-server-2022",
+            None,
+            "amd64",
+        ),
+    ];
+    for (tree, id, variant, arch) in cases {
+        let dir = tree.build();
+        let output = must(ssmbake(&["detect", "--output", "json", "--root"]).arg(dir.path()));
+        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let os = &facts["os"]["value"];
+        assert_eq!(
+            (
+                os["id"].as_str(),
+                os["variant"].as_str(),
+                facts["arch"]["value"].as_str()
+            ),
+            (Some(id), variant, Some(arch)),
+            "{tree:?}"
+        );
+        assert_eq!(os["version"], format!("{}.1158", tree.build));
+        assert_eq!(facts["windows"]["powershell"], "5.1.17763.1");
+        let (code, _, err) = outcome(ssmbake(&["plan", "--region", "eu-west-1", "--root"]).arg(dir.path()));
+        assert_eq!(code, 3, "{err}");
+    }
+}
+
+#[test]
+fn clients_itanium_and_damaged_hives_are_refused() {
+    let plain = WindowsTree::server_2019();
+    let client = WindowsTree {
+        product: "Windows 10 Pro",
+        installation: "Client",
+        product_type: "WinNT",
+        ..plain
+    };
+    assert!(refused(client.build().path()).contains("Windows 10 Pro"));
+    let itanium = WindowsTree {
+        product: "Windows Server 2008 R2",
+        build: "7601",
+        machine: 0x200,
+        ..plain
+    };
+    assert!(refused(itanium.build().path()).contains("ia64"));
+    let unknown = WindowsTree {
+        build: "31000",
+        ..plain
+    };
+    assert!(refused(unknown.build().path()).contains("31000"));
+    let dir = plain.build();
+    let hive = dir.path().join("Windows/System32/config/SOFTWARE");
+    let whole = fs::read(&hive).expect("hive");
+    let run = |bytes: &[u8]| {
+        fs::write(&hive, bytes).expect("hive");
+        outcome(ssmbake(&["detect", "--root"]).arg(dir.path()))
+    };
+    for bytes in [&b"regf"[..], b"", &[0; 8192], &whole[..0x1100]] {
+        let (code, _, err) = run(bytes);
+        assert_eq!(code, 7, "{err}");
+        assert!(err.contains("SOFTWARE"), "{err}");
+    }
+    // No single damaged byte of the base block or the first keys makes it crash or hang.
+    for at in (0x20..0x2c).chain((0x1000..0x1400).step_by(7)) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0xff;
+        let (code, _, err) = run(&bytes);
+        assert!([0, 3, 7].contains(&code), "byte {at}: {code} {err}");
+    }
+    fs::remove_file(&hive).expect("hive");
+    assert_eq!(outcome(ssmbake(&["detect", "--root"]).arg(dir.path())).0, 7);
+}
+
+#[test]
+fn older_powershell_launchers_and_roots_are_told() {
+    let roots = ["8DA7F965EC5EFC37910F1C6E59FDC1CC6A6EDE16"];
+    let tree = WindowsTree {
+        powershell: ("2.0", ""),
+        roots: &roots,
+        ..WindowsTree::server_2019()
+    };
+    let dir = tree.build();
+    let launcher = dir.path().join("Program Files/Amazon/EC2Launch");
+    fs::create_dir_all(&launcher).expect("directory");
+    fs::write(launcher.join("ec2launch.EXE"), "").expect("file");
+    let output = must(ssmbake(&["detect", "--output", "json", "--root"]).arg(dir.path()));
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(facts["windows"]["powershell"], "2.0");
+    assert_eq!(facts["windows"]["launch_agent"], "EC2Launch v2");
+    assert_eq!(facts["trust"]["value"]["anchors"]["amazon-root-ca-1"], "trusted");
+    assert_eq!(facts["trust"]["value"]["anchors"]["amazon-root-ca-2"], "missing");
 }

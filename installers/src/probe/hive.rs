@@ -1,0 +1,194 @@
+//! Reads a registry hive key by key, without loading it: the SOFTWARE hive of a server is 100 MB. Never writes.
+//!
+//! Offsets inside a hive count from its first bin, 4096 bytes into the file. A dirty hive (one whose log Windows would
+//! replay first) is read as it stands; what is asked here does not change between shutdowns.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+const BINS: u64 = 4096;
+/// A key's name has at most 255 characters, the lists of one key fit into a cell of this size.
+const CELL_LIMIT: usize = 16 * 1024 * 1024;
+const NO_CELL: u32 = u32::MAX;
+/// ri lists hold lf, lh and li lists and nothing else.
+const LIST_DEPTH: u8 = 2;
+
+/// An opened hive.
+#[derive(Debug)]
+pub(super) struct Hive {
+    file: File,
+    root: u32,
+}
+
+/// A key: its cell.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    cell: Vec<u8>,
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the hive is damaged: {what}"))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> io::Result<u16> {
+    let pair = bytes
+        .get(at..at + 2)
+        .ok_or_else(|| damaged("a cell is too short"))?;
+    Ok(u16::from_le_bytes([pair[0], pair[1]]))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> io::Result<u32> {
+    let four = bytes
+        .get(at..at + 4)
+        .ok_or_else(|| damaged("a cell is too short"))?;
+    Ok(u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+}
+
+/// Names are Latin-1 where a flag says so, else UTF-16.
+fn name_of(bytes: &[u8], is_latin: bool) -> String {
+    if is_latin {
+        return bytes.iter().map(|byte| char::from(*byte)).collect();
+    }
+    utf16(bytes)
+}
+
+fn utf16(bytes: &[u8]) -> String {
+    let units: Vec<u16> = bytes
+        .chunks_exact(2)
+        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+        .collect();
+    String::from_utf16_lossy(&units).trim_end_matches('\0').to_owned()
+}
+
+impl Hive {
+    /// Reads the base block.
+    pub(super) fn open(file: File) -> io::Result<Self> {
+        let mut base = [0; 0x2c];
+        file.read_exact_at(&mut base, 0)?;
+        if &base[..4] != b"regf" {
+            return Err(damaged("it does not begin with `regf`"));
+        }
+        let root = u32_at(&base, 0x24)?;
+        Ok(Self { file, root })
+    }
+
+    /// The key at `path`, its parts separated by backslashes; none when it does not exist. Case does not count.
+    pub(super) fn key(&self, path: &str) -> io::Result<Option<Key>> {
+        let mut key = Key {
+            cell: self.cell(self.root)?,
+        };
+        for part in path.split('\\').filter(|part| !part.is_empty()) {
+            match self.child(&key, part)? {
+                Some(child) => key = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(key))
+    }
+
+    /// A value as text: of the types string, expandable string and 32-bit number.
+    pub(super) fn text(&self, key: &Key, name: &str) -> io::Result<Option<String>> {
+        let count = u32_at(&key.cell, 0x24)? as usize;
+        let list = u32_at(&key.cell, 0x28)?;
+        if count == 0 || list == NO_CELL {
+            return Ok(None);
+        }
+        let list = self.cell(list)?;
+        for index in 0..count.min(list.len() / 4) {
+            let value = self.cell(u32_at(&list, index * 4)?)?;
+            if value.get(..2) != Some(b"vk") {
+                return Err(damaged("a value is none"));
+            }
+            let length = usize::from(u16_at(&value, 2)?);
+            let stored = value.get(0x14..0x14 + length).unwrap_or_default();
+            let is_latin = u16_at(&value, 0x10)? & 1 != 0;
+            if name_of(stored, is_latin).eq_ignore_ascii_case(name) {
+                return self.data(&value);
+            }
+        }
+        Ok(None)
+    }
+
+    fn data(&self, value: &[u8]) -> io::Result<Option<String>> {
+        let size = u32_at(value, 4)?;
+        let kind = u32_at(value, 0xc)?;
+        // Up to four bytes stand where the offset would.
+        let bytes = if size & 0x8000_0000 != 0 {
+            value[8..12].to_vec()
+        } else {
+            self.cell(u32_at(value, 8)?)?
+        };
+        let size = (size & 0x7fff_ffff) as usize;
+        let bytes = bytes.get(..size.min(bytes.len())).unwrap_or_default();
+        Ok(match kind {
+            1 | 2 => Some(utf16(bytes)),
+            4 => Some(u32_at(bytes, 0)?.to_string()),
+            _ => None,
+        })
+    }
+
+    fn child(&self, key: &Key, name: &str) -> io::Result<Option<Key>> {
+        let count = u32_at(&key.cell, 0x14)?;
+        let list = u32_at(&key.cell, 0x1c)?;
+        if count == 0 || list == NO_CELL {
+            return Ok(None);
+        }
+        self.find(&self.cell(list)?, name, LIST_DEPTH)
+    }
+
+    fn find(&self, list: &[u8], name: &str, depth: u8) -> io::Result<Option<Key>> {
+        let stride = match list.get(..2) {
+            Some(b"lf" | b"lh") => 8,
+            Some(b"li" | b"ri") => 4,
+            _ => return Err(damaged("a list of keys is none")),
+        };
+        let is_index = list.starts_with(b"ri");
+        if is_index && depth == 0 {
+            return Err(damaged("its lists are nested too deep"));
+        }
+        for index in 0..usize::from(u16_at(list, 2)?) {
+            let cell = self.cell(u32_at(list, 4 + index * stride)?)?;
+            let found = if is_index {
+                self.find(&cell, name, depth - 1)?
+            } else {
+                let key = Key { cell };
+                key.name()?.eq_ignore_ascii_case(name).then_some(key)
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bytes of an allocated cell, its size left out.
+    fn cell(&self, offset: u32) -> io::Result<Vec<u8>> {
+        let at = BINS + u64::from(offset);
+        let mut size = [0; 4];
+        self.file.read_exact_at(&mut size, at)?;
+        let size = i32::from_le_bytes(size);
+        let length = usize::try_from(-i64::from(size)).unwrap_or(0);
+        if !(8..=CELL_LIMIT).contains(&length) {
+            return Err(damaged("a cell has an impossible size"));
+        }
+        let mut bytes = vec![0; length - 4];
+        self.file.read_exact_at(&mut bytes, at + 4)?;
+        Ok(bytes)
+    }
+}
+
+impl Key {
+    fn name(&self) -> io::Result<String> {
+        if self.cell.get(..2) != Some(b"nk") {
+            return Err(damaged("a key is none"));
+        }
+        let is_latin = u16_at(&self.cell, 2)? & 0x20 != 0;
+        let length = usize::from(u16_at(&self.cell, 0x48)?);
+        let bytes = self.cell.get(0x4c..0x4c + length);
+        Ok(name_of(
+            bytes.ok_or_else(|| damaged("a name is cut short"))?,
+            is_latin,
+        ))
+    }
+}

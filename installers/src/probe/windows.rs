@@ -1,0 +1,343 @@
+//! Windows trees: what the hives and a few files say. Names are compared without regard to case, as Windows does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+use ssmbake_manifests::{Arch, Catalog, Os, OsIdentity, ServiceManager, hex};
+
+use super::environment;
+use super::facts::{AgentInTree, ConfigFacts, Evidence, Facts, Found, OsFacts, SCHEMA, TrustFacts};
+use super::hive::{Hive, Key};
+use super::{CallerHints, ProbeError};
+use crate::error::IoError;
+use crate::root::{Kind, Last, Root, RootPath};
+use crate::service::Enablement;
+use crate::trust::AnchorState;
+
+/// Where Windows stood on a disk in one of its generations.
+const SYSTEM_ROOTS: [&str; 2] = ["windows", "winnt"];
+const CURRENT_VERSION: &str = r"Microsoft\Windows NT\CurrentVersion";
+const STORES: [&str; 2] = ["ROOT", "AuthRoot"];
+const LAUNCHERS: [(&str, &str); 3] = [
+    ("EC2Launch v2", "Program Files/Amazon/EC2Launch/EC2Launch.exe"),
+    (
+        "EC2Launch v1",
+        "ProgramData/Amazon/EC2-Windows/Launch/Module/Ec2Launch.psd1",
+    ),
+    ("EC2Config", "Program Files/Amazon/Ec2ConfigService/Ec2Config.exe"),
+];
+
+/// What only Windows has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowsFacts {
+    /// As Windows calls itself: `Windows Server 2019 Datacenter`.
+    pub product: String,
+    /// `ServerDatacenter`; Server 2003 has none.
+    pub edition: Option<String>,
+    /// `Server`, `Server Core`, `Nano Server`; Server 2003 has none.
+    pub installation: Option<String>,
+    /// Build and update: `17763.1158`.
+    pub build: String,
+    /// Of the engine that Windows brings; the agent needs 3.0.
+    pub powershell: Option<String>,
+    /// What prepares an EC2 instance at its first boot.
+    pub launch_agent: Option<String>,
+}
+
+/// The directory with the hives, or none: then it is no Windows.
+pub(super) fn config_dir(root: &Root) -> Result<Option<RootPath>, IoError> {
+    for system in SYSTEM_ROOTS {
+        if let Some(path) = fold(root, &format!("{system}/system32/config"))?
+            && root
+                .meta(&path, Last::Follow)?
+                .is_some_and(|meta| meta.kind == Kind::Dir)
+        {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// The path that differs from `wanted` in case only.
+fn fold(root: &Root, wanted: &str) -> Result<Option<RootPath>, IoError> {
+    let mut path = RootPath::top();
+    for part in wanted.split('/').filter(|part| !part.is_empty()) {
+        let entries = match root.read_dir(&path) {
+            Ok(entries) => entries.unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(part));
+        match found.and_then(|entry| path.join(&entry.name).ok()) {
+            Some(next) => path = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(path))
+}
+
+/// A hive and its place.
+struct Registry {
+    hive: Hive,
+    path: RootPath,
+}
+
+impl Registry {
+    fn open(root: &Root, config: &RootPath, name: &'static str) -> Result<Self, ProbeError> {
+        let relative = format!("{}/{name}", config);
+        let missing = || ProbeError::Damaged {
+            path: name,
+            why: "the hive is missing".to_owned(),
+        };
+        let path = fold(root, &relative)?.ok_or_else(missing)?;
+        let file = root.open_file(&path)?.ok_or_else(missing)?;
+        let hive = Hive::open(file).map_err(|error| ProbeError::Damaged {
+            path: name,
+            why: error.to_string(),
+        })?;
+        Ok(Self { hive, path })
+    }
+
+    fn key(&self, path: &str) -> Result<Option<Key>, ProbeError> {
+        self.hive.key(path).map_err(|error| self.fail(error))
+    }
+
+    fn text(&self, key: &str, value: &str) -> Result<Option<String>, ProbeError> {
+        let Some(key) = self.key(key)? else {
+            return Ok(None);
+        };
+        let text = self.hive.text(&key, value).map_err(|error| self.fail(error))?;
+        Ok(text.filter(|text| !text.is_empty()))
+    }
+
+    fn fail(&self, error: std::io::Error) -> ProbeError {
+        IoError::new("read", &self.path, error).into()
+    }
+}
+
+/// Looks at a Windows tree whose hives are in `config`.
+pub(super) fn probe(
+    root: &Root,
+    catalog: &Catalog,
+    hints: &CallerHints,
+    config: &RootPath,
+) -> Result<Facts, ProbeError> {
+    let software = Registry::open(root, config, "SOFTWARE")?;
+    let system = Registry::open(root, config, "SYSTEM")?;
+    let number = system
+        .text("Select", "Current")?
+        .unwrap_or_else(|| "1".to_owned());
+    let control_set = format!("ControlSet{number:0>3}");
+    let windows = windows_facts(root, &software)?;
+    let (os, os_found) = identify(catalog, &software, &system, &control_set, &windows)?;
+    let arch = architecture(root, config, &system, &control_set)?;
+    if os.package_folder(arch.value).is_none() {
+        return Err(ProbeError::Architecture(format!(
+            "there is no agent for {} on {}",
+            arch.value, os.name
+        )));
+    }
+    let start = system.text(&format!(r"{control_set}\Services\AmazonSSMAgent"), "Start")?;
+    let enablement = match start.as_deref() {
+        None => Enablement::Missing,
+        Some("2") => Enablement::Enabled(system.path.clone()),
+        Some(_) => Enablement::Disabled,
+    };
+    Ok(Facts {
+        schema: SCHEMA,
+        os: os_found,
+        arch,
+        service_manager: Found {
+            value: ServiceManager::Scm,
+            evidence: vec![Evidence::path(system.path.as_str(), "Windows")],
+        },
+        package_manager: Found {
+            value: "none".to_owned(),
+            evidence: Vec::new(),
+        },
+        trust: trust(catalog, os, &software)?,
+        agent: AgentInTree {
+            deb: None,
+            snap: None,
+            enablement,
+            config: ConfigFacts::Absent,
+            proxy_sha256: None,
+        },
+        environment: environment::look(root, hints)?,
+        windows: Some(windows),
+        config_text: None,
+    })
+}
+
+fn windows_facts(root: &Root, software: &Registry) -> Result<WindowsFacts, ProbeError> {
+    let value = |name| software.text(CURRENT_VERSION, name);
+    // On XP and 2003 CurrentBuild holds something else.
+    let build = value("CurrentBuildNumber")?.unwrap_or_default();
+    let update = value("UBR")?
+        .map(|number| format!(".{number}"))
+        .unwrap_or_default();
+    let engine = |key| {
+        software.text(
+            &format!(r"Microsoft\PowerShell\{key}\PowerShellEngine"),
+            "PowerShellVersion",
+        )
+    };
+    // Key 1 keeps saying 2.0 beside a newer one.
+    let powershell = match engine("3")? {
+        Some(version) => Some(version),
+        None => engine("1")?,
+    };
+    let mut launch_agent = None;
+    for (name, path) in LAUNCHERS {
+        if launch_agent.is_none() && fold(root, path)?.is_some() {
+            launch_agent = Some(name.to_owned());
+        }
+    }
+    Ok(WindowsFacts {
+        product: value("ProductName")?.unwrap_or_default().replace("(R) ", ""),
+        edition: value("EditionID")?,
+        installation: value("InstallationType")?,
+        build: format!("{build}{update}"),
+        powershell,
+        launch_agent,
+    })
+}
+
+fn identify<'c>(
+    catalog: &'c Catalog,
+    software: &Registry,
+    system: &Registry,
+    control_set: &str,
+    windows: &WindowsFacts,
+) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
+    let product_type = system.text(&format!(r"{control_set}\Control\ProductOptions"), "ProductType")?;
+    let starts = |text: &Option<String>| text.as_deref().map(|text| text.starts_with("Server"));
+    let is_nano = windows.installation.as_deref() == Some("Nano Server");
+    let is_server = starts(&windows.installation)
+        .or(starts(&windows.edition))
+        .unwrap_or(matches!(product_type.as_deref(), Some("ServerNT" | "LanmanNT")));
+    let evidence = vec![
+        Evidence::path(software.path.as_str(), format!("ProductName {}", windows.product)),
+        Evidence::path(software.path.as_str(), format!("build {}", windows.build)),
+    ];
+    let unsupported = || ProbeError::Unsupported {
+        what: format!("{} (build {})", windows.product, windows.build),
+        id: "windows".to_owned(),
+        like: None,
+        evidence: evidence.clone(),
+    };
+    if !is_server && !is_nano {
+        return Err(unsupported());
+    }
+    let build = windows.build.split('.').next().unwrap_or_default();
+    let seen = OsIdentity {
+        id: "windows-server",
+        version: build,
+        name: Some(&windows.product),
+        variant: None,
+    };
+    let os = catalog.os_for(&seen).ok_or_else(unsupported)?;
+    let is_r2 = windows.product.contains("2003 R2");
+    let variant = match windows.installation.as_deref() {
+        Some("Server Core") => Some("server-core"),
+        Some("Nano Server") => Some("nano"),
+        _ => is_r2.then_some("r2"),
+    };
+    let value = OsFacts {
+        id: os.id.clone(),
+        distribution: "windows-server".to_owned(),
+        family: os.family,
+        name: os.name.clone(),
+        version: windows.build.clone(),
+        variant: variant.map(str::to_owned),
+    };
+    Ok((os, Found { value, evidence }))
+}
+
+/// The header of cmd.exe decides; the registry is cross-evidence, or stands in for it.
+fn architecture(
+    root: &Root,
+    config: &RootPath,
+    system: &Registry,
+    control_set: &str,
+) -> Result<Found<Arch>, ProbeError> {
+    let key = format!(r"{control_set}\Control\Session Manager\Environment");
+    let says = system.text(&key, "PROCESSOR_ARCHITECTURE")?;
+    let mut evidence: Vec<Evidence> = says
+        .iter()
+        .map(|says| Evidence::path(system.path.as_str(), format!("PROCESSOR_ARCHITECTURE={says}")))
+        .collect();
+    let by_name = match says.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        Some("amd64") => Some(Arch::Amd64),
+        Some("x86") => Some(Arch::I386),
+        Some("arm64") => Some(Arch::Arm64),
+        Some("ia64") => Some(Arch::Ia64),
+        _ => None,
+    };
+    let program = format!("{}/cmd.exe", config.parent().unwrap_or_else(RootPath::top));
+    let mut by_header = None;
+    if let Some(path) = fold(root, &program)?
+        && let Some(file) = root.open_file(&path)?
+    {
+        by_header = portable_executable(&file).map_err(|error| IoError::new("read", &path, error))?;
+        evidence.extend(by_header.map(|arch| Evidence::path(path.as_str(), format!("PE header of {arch}"))));
+    }
+    let unknown = || ProbeError::Architecture("the architecture is unknown: there is no cmd.exe".to_owned());
+    Ok(Found {
+        value: by_header.or(by_name).ok_or_else(unknown)?,
+        evidence,
+    })
+}
+
+/// The machine field of a PE file's header.
+fn portable_executable(mut file: &std::fs::File) -> std::io::Result<Option<Arch>> {
+    let mut head = Vec::new();
+    file.by_ref().take(64).read_to_end(&mut head)?;
+    if head.len() < 64 || !head.starts_with(b"MZ") {
+        return Ok(None);
+    }
+    let at = u32::from_le_bytes([head[0x3c], head[0x3d], head[0x3e], head[0x3f]]);
+    let mut header = [0; 6];
+    if file.read_exact_at(&mut header, u64::from(at)).is_err() || &header[..4] != b"PE\0\0" {
+        return Ok(None);
+    }
+    Ok(match u16::from_le_bytes([header[4], header[5]]) {
+        0x14c => Some(Arch::I386),
+        0x8664 => Some(Arch::Amd64),
+        0xaa64 => Some(Arch::Arm64),
+        0x200 => Some(Arch::Ia64),
+        _ => None,
+    })
+}
+
+/// Certificates stand in the registry by their SHA-1.
+fn trust(catalog: &Catalog, os: &Os, software: &Registry) -> Result<Found<TrustFacts>, ProbeError> {
+    let mut anchors = BTreeMap::new();
+    for anchor in catalog.anchors() {
+        let thumbprint = hex::encode(&Sha1::digest(anchor.der())).to_uppercase();
+        let mut state = AnchorState::Missing;
+        for store in STORES {
+            let path = format!(r"Microsoft\SystemCertificates\{store}\Certificates\{thumbprint}");
+            if software.key(&path)?.is_some() {
+                state = AnchorState::Trusted;
+            }
+        }
+        anchors.insert(anchor.id.clone(), state);
+    }
+    let value = TrustFacts {
+        store: os.trust,
+        bundle_size: None,
+        anchors,
+        hooks: Vec::new(),
+        digests: BTreeSet::new(),
+    };
+    let evidence = vec![Evidence::path(
+        software.path.as_str(),
+        r"SystemCertificates\ROOT and AuthRoot",
+    )];
+    Ok(Found { value, evidence })
+}

@@ -23,6 +23,8 @@ pub struct WindowsTree<'a> {
     pub powershell: (&'a str, &'a str),
     /// Thumbprints in the ROOT store.
     pub roots: &'a [&'a str],
+    /// Further keys beside those that are looked for.
+    pub classes: u32,
 }
 
 impl WindowsTree<'_> {
@@ -36,6 +38,7 @@ impl WindowsTree<'_> {
             machine: 0x8664,
             powershell: ("2.0", "5.1.17763.1"),
             roots: &[],
+            classes: 20,
         }
     }
 
@@ -62,9 +65,8 @@ impl WindowsTree<'_> {
         put(current, "ProductName", self.product);
         put(current, "CurrentBuildNumber", self.build);
         put(current, "InstallationType", self.installation);
-        // More keys than one list holds.
-        for number in 0..1200 {
-            put(&format!(r"Classes\.x{number}"), "", "");
+        for number in 0..self.classes {
+            put(&format!(r"Microsoft\.x{number}"), "", "");
         }
         for (key, version) in [("1", self.powershell.0), ("3", self.powershell.1)] {
             if !version.is_empty() {

@@ -59,6 +59,12 @@ impl Console {
     }
 
     pub(crate) fn failure(&self, failure: &Failure) {
+        let details = json!({ "code": failure.code, "message": failure.message, "hint": failure.hint });
+        match self.output {
+            Output::Human => {}
+            Output::Json => println!("{:#}", json!({ "schema": 1, "error": details })),
+            Output::Jsonl => println!("{}", json!({ "schema": 1, "event": "error", "details": details })),
+        }
         eprintln!("error: {}", failure.message);
         if !failure.hint.is_empty() {
             eprintln!("hint: {}", failure.hint);

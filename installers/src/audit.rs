@@ -6,6 +6,7 @@ use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog};
 use crate::config;
 use crate::error::IoError;
 use crate::packages::deb::version::upstream;
+use crate::plan::no_agent;
 use crate::probe::{ConfigFacts, Facts};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
@@ -80,7 +81,7 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
         (
             "SSMB001",
             "operating system and architecture are supported",
-            system(facts),
+            system(facts, catalog),
         ),
         ("SSMB002", "the agent is installed", installed(facts)),
         ("SSMB003", "the agent is installed once", channels(facts)),
@@ -132,7 +133,11 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
     })
 }
 
-fn system(facts: &Facts) -> Finding {
+fn system(facts: &Facts, catalog: &Catalog) -> Finding {
+    let os = catalog.oses().iter().find(|os| os.id == facts.os.value.id);
+    if os.and_then(|os| os.package_folder(facts.arch.value)).is_none() {
+        return fail(no_agent(facts), "use an image of another architecture");
+    }
     pass(format!("{} ({})", facts.os.value.name, facts.arch.value))
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{
-    AgentFacts, AgentVersion, AnchorSet, Catalog, HostVariant, Os, PackageFormat, Region, Service,
+    AgentFacts, AgentVersion, AnchorSet, Arch, Catalog, HostVariant, Os, PackageFormat, Region, Service,
     ServiceManager,
 };
 
@@ -205,6 +205,16 @@ fn conflict(what: impl Into<String>, hint: impl Into<String>) -> PlanError {
     }
 }
 
+/// Why there is no agent for this architecture.
+pub(crate) fn no_agent(facts: &Facts) -> String {
+    match facts.arch.value {
+        Arch::Unknown => {
+            "the architecture is unknown: none of the tree's usual programs is an ELF file".to_owned()
+        }
+        arch => format!("there is no agent for {arch} on {}", facts.os.value.name),
+    }
+}
+
 /// Decides everything.
 pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan, PlanError> {
     let os = catalog
@@ -215,6 +225,12 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
             what: format!("`{}` is not in this ssmbake's catalog", facts.os.value.id),
             hint: "use the ssmbake that made the facts".to_owned(),
         })?;
+    if os.package_folder(facts.arch.value).is_none() {
+        return Err(PlanError::Unsupported {
+            what: no_agent(facts),
+            hint: "is --root the top of a complete system tree?".to_owned(),
+        });
+    }
     if os.package != PackageFormat::Deb {
         return Err(PlanError::Unsupported {
             what: format!("{}: this version installs no {} packages", os.name, os.package),
@@ -289,7 +305,7 @@ fn package_step(
             return Ok(None);
         }
     }
-    // `probe` has refused architectures without a folder.
+    // Architectures without a folder were refused.
     let folder = os.package_folder(facts.arch.value).unwrap_or_default().to_owned();
     let base_url = base_url(request, catalog.agent())?;
     let arch = facts.arch.value.debian_name().to_owned();

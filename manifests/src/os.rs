@@ -123,6 +123,8 @@ words! {
         M68k = "m68k",
         /// SuperH.
         Sh4 = "sh4",
+        /// Nothing in the tree tells.
+        Unknown = "unknown",
     }
 }
 

@@ -58,9 +58,6 @@ pub enum ProbeError {
     /// Nothing says which system it is.
     #[error("no operating system was recognised: {0}")]
     Unknown(String),
-    /// The architecture is not known or has no agent.
-    #[error("{0}")]
-    Architecture(String),
     /// A database of the tree cannot be read.
     #[error("`{path}` is damaged: {why}")]
     Damaged {
@@ -82,12 +79,6 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
     }
     let (os, os_found) = os::identify(root, catalog, hints.claimed_os.as_deref())?;
     let arch = architecture(root)?;
-    if os.package_folder(arch.value).is_none() {
-        return Err(ProbeError::Architecture(format!(
-            "there is no agent for {} on {}",
-            arch.value, os.name
-        )));
-    }
     let (agent, config_text) = agent::look(root, os)?;
     Ok(Facts {
         schema: SCHEMA,
@@ -169,10 +160,10 @@ fn architecture(root: &Root) -> Result<Found<Arch>, ProbeError> {
             value: arch,
             evidence: vec![Evidence::line(DPKG_ARCH, 1, arch.to_string())],
         }),
-        (None, None) => {
-            let what = "the architecture is unknown: none of the tree's usual programs is an ELF file";
-            Err(ProbeError::Architecture(what.to_owned()))
-        }
+        (None, None) => Ok(Found {
+            value: Arch::Unknown,
+            evidence: Vec::new(),
+        }),
     }
 }
 

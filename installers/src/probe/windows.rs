@@ -135,12 +135,6 @@ pub(super) fn probe(
     let windows = windows_facts(root, &software)?;
     let (os, os_found) = identify(catalog, &software, &system, &control_set, &windows)?;
     let arch = architecture(root, config, &system, &control_set)?;
-    if os.package_folder(arch.value).is_none() {
-        return Err(ProbeError::Architecture(format!(
-            "there is no agent for {} on {}",
-            arch.value, os.name
-        )));
-    }
     let start = system.text(&format!(r"{control_set}\Services\AmazonSSMAgent"), "Start")?;
     let enablement = match start.as_deref() {
         None => Enablement::Missing,
@@ -286,9 +280,8 @@ fn architecture(
         by_header = portable_executable(&file).map_err(|error| IoError::new("read", &path, error))?;
         evidence.extend(by_header.map(|arch| Evidence::path(path.as_str(), format!("PE header of {arch}"))));
     }
-    let unknown = || ProbeError::Architecture("the architecture is unknown: there is no cmd.exe".to_owned());
     Ok(Found {
-        value: by_header.or(by_name).ok_or_else(unknown)?,
+        value: by_header.or(by_name).unwrap_or(Arch::Unknown),
         evidence,
     })
 }

@@ -401,7 +401,9 @@ fn clients_itanium_and_damaged_hives_are_refused() {
         machine: 0x200,
         ..plain
     };
-    assert!(refused(itanium.build().path()).contains("ia64"));
+    let dir = itanium.build();
+    let (code, _, err) = outcome(ssmbake(&["plan", "--region", "eu-west-1", "--root"]).arg(dir.path()));
+    assert!(code == 3 && err.contains("ia64"), "{err}");
     let unknown = WindowsTree {
         build: "31000",
         ..plain
@@ -450,4 +452,30 @@ fn older_powershell_launchers_and_roots_are_told() {
     assert_eq!(facts["windows"]["launch_agent"], "EC2Launch v2");
     assert_eq!(facts["trust"]["value"]["anchors"]["amazon-root-ca-1"], "trusted");
     assert_eq!(facts["trust"]["value"]["anchors"]["amazon-root-ca-2"], "missing");
+}
+
+#[test]
+fn a_tree_without_programs_has_a_name_and_no_plan() {
+    let dir = tempfile::tempdir().expect("directory");
+    fs::create_dir(dir.path().join("etc")).expect("directory");
+    let release = "NAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=12\n";
+    fs::write(dir.path().join("etc/os-release"), release).expect("file");
+    let output = must(ssmbake(&["detect", "--output", "json", "--root"]).arg(dir.path()));
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&facts["os"]["value"]["id"], &facts["arch"]["value"]),
+        (&"debian-12".into(), &"unknown".into())
+    );
+    let mut plan = ssmbake(&["plan", "--region", "eu-west-1", "--output", "json", "--root"]);
+    let (code, out, err) = outcome(plan.arg(dir.path()));
+    assert_eq!(code, 3, "{err}");
+    let error: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(error["error"]["code"], 3);
+    assert!(
+        error["error"]["message"]
+            .as_str()
+            .expect("text")
+            .contains("architecture is unknown")
+    );
+    assert_eq!(outcome(ssmbake(&["audit", "--root"]).arg(dir.path())).0, 9);
 }

@@ -13,3 +13,4 @@ mod hostile;
 mod keys;
 mod network;
 mod plans;
+mod readme;

@@ -1,0 +1,50 @@
+//! The README's table of systems is what the catalog says. `UPDATE_GOLDEN=1` writes it anew.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use ssmbake_manifests::{PackageFormat, catalog};
+
+const BEGIN: &str = "<!-- systems -->\n";
+const END: &str = "<!-- end of systems -->\n";
+
+fn table() -> String {
+    let mut text = String::from(
+        "| system | architectures | agent | service manager | newest agent | `apply` |\n|---|---|---|---|---|---|\n",
+    );
+    for os in catalog().oses() {
+        let arches: Vec<String> = os.packages.keys().map(ToString::to_string).collect();
+        let newest = os
+            .agent_max
+            .map_or_else(|| "any".to_owned(), |version| version.to_string());
+        let apply = if os.package == PackageFormat::Deb {
+            "yes"
+        } else {
+            "not yet"
+        };
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(
+            text,
+            "| {} (`{}`) | {} | {} | {} | {newest} | {apply} |",
+            os.name,
+            os.id,
+            arches.join(" "),
+            os.package,
+            os.service
+        );
+    }
+    text
+}
+
+#[test]
+fn the_readme_names_the_systems_of_the_catalog() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(&path).expect("README");
+    let (before, rest) = readme.split_once(BEGIN).expect("the table's beginning");
+    let (there, after) = rest.split_once(END).expect("the table's end");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table())).expect("README");
+        return;
+    }
+    assert_eq!(there, table());
+}

@@ -3,13 +3,18 @@
 //! Offsets inside a hive count from its first bin, 4096 bytes into the file. A dirty hive (one whose log Windows would
 //! replay first) is read as it stands; what is asked here does not change between shutdowns.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 const BINS: u64 = 4096;
-/// A key's name has at most 255 characters, the lists of one key fit into a cell of this size.
-const CELL_LIMIT: usize = 16 * 1024 * 1024;
+/// What is read of a cell at most: a list of 65,535 keys.
+const CELL_LIMIT: usize = 512 * 1024 + 8;
+/// A key or value and its name of at most 255 characters, of which a hostile list may name many.
+const NAMED_LIMIT: usize = 1024;
+/// Cells that all lookups together may visit; a server's take some thousands.
+const CELLS: u32 = 1_000_000;
 const NO_CELL: u32 = u32::MAX;
 /// ri lists hold lf, lh and li lists and nothing else.
 const LIST_DEPTH: u8 = 2;
@@ -19,6 +24,7 @@ const LIST_DEPTH: u8 = 2;
 pub(super) struct Hive {
     file: File,
     root: u32,
+    left: Cell<u32>,
 }
 
 /// A key: its cell.
@@ -70,13 +76,17 @@ impl Hive {
             return Err(damaged("it does not begin with `regf`"));
         }
         let root = u32_at(&base, 0x24)?;
-        Ok(Self { file, root })
+        Ok(Self {
+            file,
+            root,
+            left: Cell::new(CELLS),
+        })
     }
 
     /// The key at `path`, its parts separated by backslashes; none when it does not exist. Case does not count.
     pub(super) fn key(&self, path: &str) -> io::Result<Option<Key>> {
         let mut key = Key {
-            cell: self.cell(self.root)?,
+            cell: self.cell(self.root, NAMED_LIMIT)?,
         };
         for part in path.split('\\').filter(|part| !part.is_empty()) {
             match self.child(&key, part)? {
@@ -94,9 +104,9 @@ impl Hive {
         if count == 0 || list == NO_CELL {
             return Ok(None);
         }
-        let list = self.cell(list)?;
+        let list = self.cell(list, CELL_LIMIT)?;
         for index in 0..count.min(list.len() / 4) {
-            let value = self.cell(u32_at(&list, index * 4)?)?;
+            let value = self.cell(u32_at(&list, index * 4)?, NAMED_LIMIT)?;
             if value.get(..2) != Some(b"vk") {
                 return Err(damaged("a value is none"));
             }
@@ -115,9 +125,9 @@ impl Hive {
         let kind = u32_at(value, 0xc)?;
         // Up to four bytes stand where the offset would.
         let bytes = if size & 0x8000_0000 != 0 {
-            value[8..12].to_vec()
+            u32_at(value, 8)?.to_le_bytes().to_vec()
         } else {
-            self.cell(u32_at(value, 8)?)?
+            self.cell(u32_at(value, 8)?, CELL_LIMIT)?
         };
         let size = (size & 0x7fff_ffff) as usize;
         let bytes = bytes.get(..size.min(bytes.len())).unwrap_or_default();
@@ -134,7 +144,7 @@ impl Hive {
         if count == 0 || list == NO_CELL {
             return Ok(None);
         }
-        self.find(&self.cell(list)?, name, LIST_DEPTH)
+        self.find(&self.cell(list, CELL_LIMIT)?, name, LIST_DEPTH)
     }
 
     fn find(&self, list: &[u8], name: &str, depth: u8) -> io::Result<Option<Key>> {
@@ -147,8 +157,9 @@ impl Hive {
         if is_index && depth == 0 {
             return Err(damaged("its lists are nested too deep"));
         }
+        let limit = if is_index { CELL_LIMIT } else { NAMED_LIMIT };
         for index in 0..usize::from(u16_at(list, 2)?) {
-            let cell = self.cell(u32_at(list, 4 + index * stride)?)?;
+            let cell = self.cell(u32_at(list, 4 + index * stride)?, limit)?;
             let found = if is_index {
                 self.find(&cell, name, depth - 1)?
             } else {
@@ -162,17 +173,23 @@ impl Hive {
         Ok(None)
     }
 
-    /// The bytes of an allocated cell, its size left out.
-    fn cell(&self, offset: u32) -> io::Result<Vec<u8>> {
+    /// The bytes of an allocated cell, its size left out, up to `limit`.
+    fn cell(&self, offset: u32, limit: usize) -> io::Result<Vec<u8>> {
+        let left = self
+            .left
+            .get()
+            .checked_sub(1)
+            .ok_or_else(|| damaged("it never ends"))?;
+        self.left.set(left);
         let at = BINS + u64::from(offset);
         let mut size = [0; 4];
         self.file.read_exact_at(&mut size, at)?;
         let size = i32::from_le_bytes(size);
         let length = usize::try_from(-i64::from(size)).unwrap_or(0);
-        if !(8..=CELL_LIMIT).contains(&length) {
+        if length < 8 {
             return Err(damaged("a cell has an impossible size"));
         }
-        let mut bytes = vec![0; length - 4];
+        let mut bytes = vec![0; (length - 4).min(limit)];
         self.file.read_exact_at(&mut bytes, at + 4)?;
         Ok(bytes)
     }
@@ -190,5 +207,56 @@ impl Key {
             bytes.ok_or_else(|| damaged("a name is cut short"))?,
             is_latin,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn hive(bytes: &[u8]) -> io::Result<Hive> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        Hive::open(file)
+    }
+
+    #[test]
+    fn a_list_that_names_itself_ends() {
+        let mut bytes = vec![0; 4096 + 0x1000];
+        bytes[..4].copy_from_slice(b"regf");
+        bytes[0x24..0x28].copy_from_slice(&0x20_u32.to_le_bytes());
+        let mut put = |at: usize, data: &[u8]| bytes[4096 + at..4096 + at + data.len()].copy_from_slice(data);
+        // The root key, with a list of 65,535 lists: all of them itself.
+        put(0x20, &(-0x80_i32).to_le_bytes());
+        put(0x24, b"nk");
+        put(0x24 + 0x14, &1_u32.to_le_bytes());
+        put(0x24 + 0x1c, &0x100_u32.to_le_bytes());
+        put(0x100, &(-0x800_i32).to_le_bytes());
+        put(0x104, b"ri\xff\xff");
+        for index in 0..500 {
+            put(0x108 + index * 4, &0x100_u32.to_le_bytes());
+        }
+        let error = hive(&bytes).expect("hive").key("x").expect_err("endless");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(tail in proptest::collection::vec(proptest::num::u8::ANY, 0..600), root in 0_u32..64) {
+            let mut bytes = vec![0; 4096];
+            bytes[..4].copy_from_slice(b"regf");
+            bytes[0x24..0x28].copy_from_slice(&root.to_le_bytes());
+            // Plausible sizes, so that what follows them is looked at.
+            bytes.extend((-400_i32).to_le_bytes().repeat(8));
+            bytes.extend(b"nk");
+            bytes.extend(&tail);
+            let hive = hive(&bytes).expect("base block");
+            if let Ok(Some(key)) = hive.key("") {
+                let _either = hive.text(&key, "x");
+            }
+            let _either = hive.key("a\\b");
+        }
     }
 }

@@ -277,4 +277,15 @@ mod tests {
             );
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_passed_over(text in "(?s).{0,80}( release )?.{0,20}\n(VERSION = )?.{0,40}") {
+            let rules = ssmbake_manifests::catalog().identification();
+            for file in &rules.files {
+                let _either = parse(file, &text, rules);
+            }
+            let _either = OsRelease::parse(text.as_bytes());
+        }
+    }
 }

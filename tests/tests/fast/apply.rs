@@ -291,3 +291,30 @@ fn requests_that_cannot_be_met_have_their_own_codes() {
         assert!(err.contains("hint: ") || code == 6, "{arguments:?}: {err}");
     }
 }
+
+/// Container builds work on one; older kernels have no unnamed files there.
+#[test]
+fn an_overlay_is_a_root_like_any_other() {
+    let (lower, mirror) = (MiniTree::debian(), mirror());
+    let before = tree(lower.path(), Times::Count);
+    let work = tempfile::tempdir().expect("directory");
+    for dir in ["upper", "work", "merged"] {
+        fs::create_dir(work.path().join(dir)).expect("directory");
+    }
+    let (at, merged) = (work.path().display(), work.path().join("merged"));
+    let options = format!("lowerdir={},upperdir={at}/upper,workdir={at}/work", lower.arg());
+    must(
+        Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(&merged),
+    );
+    must(&mut apply(&merged, &mirror, V1));
+    let (code, out, err) = outcome(ssmbake(&["audit", "--root"]).arg(&merged));
+    let again = outcome(apply(&merged, &mirror, V1).arg("--detailed-exitcode")).0;
+    must(Command::new("umount").arg(&merged));
+    assert_eq!((code, again), (0, 0), "{out}{err}");
+    assert_eq!(
+        diff(&before, &tree(lower.path(), Times::Count)),
+        Vec::<String>::new()
+    );
+}

@@ -181,7 +181,10 @@ fn from_os_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
             id: value("ID").unwrap_or_default(),
             version: value("VERSION_ID").unwrap_or_default(),
             name: value("NAME"),
-            variant: value("VARIANT_ID"),
+            // Only image-based systems have the former.
+            variant: value("OSTREE_VERSION")
+                .map(|_| "ostree".to_owned())
+                .or_else(|| value("VARIANT_ID")),
             like: value("ID_LIKE"),
             evidence: evidence.take(2).collect(),
         }));

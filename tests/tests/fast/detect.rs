@@ -187,7 +187,7 @@ fn a_sap_product_makes_a_system_for_sap() {
 
 #[test]
 fn others_are_refused_with_the_right_way() {
-    let cases: [(Files<'_>, &str); 15] = [
+    let cases: [(Files<'_>, &str); 17] = [
         (
             &[(
                 "etc/os-release",
@@ -224,6 +224,20 @@ fn others_are_refused_with_the_right_way() {
                 "NAME=\"Fedora Linux\"\nID=fedora\nVERSION_ID=41\nVARIANT_ID=coreos\n",
             )],
             "Containerfile",
+        ),
+        (
+            &[(
+                "etc/os-release",
+                "NAME=\"Fedora Linux\"\nID=fedora\nVERSION_ID=41\nOSTREE_VERSION='41.1'\n",
+            )],
+            "Containerfile",
+        ),
+        (
+            &[
+                ("etc/devuan_version", "daedalus\n"),
+                ("etc/debian_version", "12.0\n"),
+            ],
+            "devuan",
         ),
         (
             &[(

@@ -49,7 +49,10 @@ impl Catalog {
         self.oses.get_or_init(|| {
             embedded::OS_FILES
                 .iter()
-                .map(|(stem, text)| parse(stem, text))
+                .map(|(stem, json)| match serde_json::from_str(json) {
+                    Ok(os) => os,
+                    Err(error) => panic!("embedded manifest `{stem}`: {error}"),
+                })
                 .collect()
         })
     }

@@ -213,20 +213,37 @@ impl Signer {
         Self::make("rsa2048", "cert", clock, expires)
     }
 
-    /// A signing subkey.
-    pub fn add_subkey(&self, clock: Option<&str>, expires: &str) {
+    fn fingerprint(&self) -> String {
         let listing = must(self.gpg(None).args(["--with-colons", "--list-keys"])).stdout;
         let listing = String::from_utf8_lossy(&listing).into_owned();
         let fingerprint = listing
             .lines()
             .find(|line| line.starts_with("fpr:"))
             .expect("key");
-        let fingerprint = fingerprint.split(':').nth(9).expect("fingerprint");
+        fingerprint.split(':').nth(9).expect("fingerprint").to_owned()
+    }
+
+    /// At `clock` all subkeys are told to expire `after` that.
+    pub fn expire_subkeys(&self, clock: &str, after: &str) {
+        let fingerprint = self.fingerprint();
+        must(self.gpg(Some(clock)).args([
+            "--passphrase",
+            "",
+            "--quick-set-expire",
+            &fingerprint,
+            after,
+            "*",
+        ]));
+    }
+
+    /// A signing subkey.
+    pub fn add_subkey(&self, clock: Option<&str>, expires: &str) {
+        let fingerprint = self.fingerprint();
         must(self.gpg(clock).args([
             "--passphrase",
             "",
             "--quick-add-key",
-            fingerprint,
+            &fingerprint,
             "rsa2048",
             "sign",
             expires,

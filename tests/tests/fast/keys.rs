@@ -65,7 +65,7 @@ fn subkeys_sign_and_expired_keys_do_not() {
         let (mut command, _file, _mirror) = with_ring(tree.path(), &ring, &signer.sign(&deb(V1)));
         must(&mut command);
     }
-    // The subkey had expired when it signed, though the certificate had not.
+    // Made while the key was good, and it has expired since.
     let signer = Signer::certifier(Some("20200101T000000"), "0");
     signer.add_subkey(Some("20200101T000000"), "30d");
     let late = signer.sign_with(
@@ -76,6 +76,14 @@ fn subkeys_sign_and_expired_keys_do_not() {
     let tree = MiniTree::debian();
     let (mut command, _file, _mirror) = with_ring(tree.path(), &signer.certificate(), &late);
     must(&mut command);
+    // The subkey's life was cut short after the fact: the signature lies outside it now, the certificate's own does not end.
+    let shortened = Signer::certifier(Some("20200101T000000"), "0");
+    shortened.add_subkey(Some("20200101T000000"), "0");
+    let later = shortened.sign_with(&deb(V1), &[], Some("20200301T000000"));
+    shortened.expire_subkeys("20200105T000000", "20d");
+    let (mut command, _file, _mirror) = with_ring(target.path(), &shortened.certificate(), &later);
+    let err = refused(&mut command, target.path(), 5);
+    assert!(err.contains("which is valid from"), "{err}");
     let backdated = must(signer.gpg(Some("20200301T000000")).args(["--armor", "--export"])).stdout;
     let stranger = Signer::new("rsa2048", Some("20200101T000000"), "0");
     let (mut command, _file, _mirror) = with_ring(target.path(), &backdated, &stranger.sign(&deb(V1)));

@@ -9,22 +9,27 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs};
 
+/// What is embedded of a file.
+type Convert = fn(&str) -> Result<String, Box<dyn Error>>;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let code = table("OS_FILES", "os", "toml")? + &table("ROOT_FILES", "roots", "pem")?;
+    let code = table("OS_FILES", "os", "toml", as_json)? + &table("ROOT_FILES", "roots", "pem", as_is)?;
     fs::write(Path::new(&env::var("OUT_DIR")?).join("embedded.rs"), code)?;
     println!("cargo::rerun-if-changed=build.rs");
     Ok(())
 }
 
+fn as_is(text: &str) -> Result<String, Box<dyn Error>> {
+    Ok(text.to_owned())
+}
+
 /// Each start of the program reads all systems: JSON is read several times faster than TOML.
-fn as_json(path: &str) -> Result<String, Box<dyn Error>> {
-    let value: serde_json::Value =
-        toml::from_str(&fs::read_to_string(path)?).map_err(|error| format!("{path}: {error}"))?;
-    Ok(value.to_string())
+fn as_json(text: &str) -> Result<String, Box<dyn Error>> {
+    Ok(toml::from_str::<serde_json::Value>(text)?.to_string())
 }
 
 /// A constant of (file stem, content), ordered by name because directory order differs between hosts.
-fn table(name: &str, folder: &str, extension: &str) -> Result<String, Box<dyn Error>> {
+fn table(name: &str, folder: &str, extension: &str, convert: Convert) -> Result<String, Box<dyn Error>> {
     println!("cargo::rerun-if-changed={folder}");
     let mut stems = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -39,15 +44,9 @@ fn table(name: &str, folder: &str, extension: &str) -> Result<String, Box<dyn Er
     stems.sort();
     let mut code = format!("pub(crate) const {name}: &[(&str, &str)] = &[\n");
     for stem in stems {
-        let path = format!("/{folder}/{stem}.{extension}");
-        if extension == "toml" {
-            writeln!(code, "({stem:?}, {:?}),", as_json(&format!(".{path}"))?)?;
-        } else {
-            writeln!(
-                code,
-                "({stem:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),"
-            )?;
-        }
+        let path = format!("{folder}/{stem}.{extension}");
+        let content = convert(&fs::read_to_string(&path)?).map_err(|error| format!("{path}: {error}"))?;
+        writeln!(code, "({stem:?}, {content:?}),")?;
     }
     Ok(code + "];\n")
 }

@@ -134,7 +134,7 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
 }
 
 fn system(facts: &Facts, catalog: &Catalog) -> Finding {
-    let os = catalog.oses().iter().find(|os| os.id == facts.os.value.id);
+    let os = catalog.os(&facts.os.value.id);
     if os.and_then(|os| os.package_folder(facts.arch.value)).is_none() {
         return fail(no_agent(facts), "use an image of another architecture");
     }

@@ -215,30 +215,35 @@ pub(crate) fn no_agent(facts: &Facts) -> String {
     }
 }
 
-/// Decides everything.
-pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan, PlanError> {
-    let os = catalog
-        .oses()
-        .iter()
-        .find(|os| os.id == facts.os.value.id)
-        .ok_or_else(|| PlanError::Unsupported {
-            what: format!("`{}` is not in this ssmbake's catalog", facts.os.value.id),
-            hint: "use the ssmbake that made the facts".to_owned(),
-        })?;
+/// The tree's system in the catalog, if this version can bake it.
+fn baked<'c>(facts: &Facts, catalog: &'c Catalog) -> Result<&'c Os, PlanError> {
+    let unsupported = |what: String, hint: &str| PlanError::Unsupported {
+        what,
+        hint: hint.to_owned(),
+    };
+    let id = &facts.os.value.id;
+    let Some(os) = catalog.os(id) else {
+        let what = format!("`{id}` is not in this ssmbake's catalog");
+        return Err(unsupported(what, "use the ssmbake that made the facts"));
+    };
     if os.package_folder(facts.arch.value).is_none() {
-        return Err(PlanError::Unsupported {
-            what: no_agent(facts),
-            hint: "is --root the top of a complete system tree?".to_owned(),
-        });
+        return Err(unsupported(
+            no_agent(facts),
+            "is --root the top of a complete system tree?",
+        ));
     }
     if os.package != PackageFormat::Deb {
-        return Err(PlanError::Unsupported {
-            what: format!("{}: this version installs no {} packages", os.name, os.package),
-            hint: "`detect` and `regions` work; install the agent with the system's own tools".to_owned(),
-        });
+        let what = format!("{}: this version installs no {} packages", os.name, os.package);
+        return Err(unsupported(
+            what,
+            "`detect` and `regions` work; install the agent with the system's own tools",
+        ));
     }
-    let mut notes = os.notes.clone();
-    let mut steps = Vec::new();
+    Ok(os)
+}
+
+/// Snap and deb would both run.
+fn check_snap(facts: &Facts) -> Result<(), PlanError> {
     if let Some(snap) = &facts.agent.snap {
         let state = if snap.is_seeded {
             "will be installed at first boot"
@@ -253,6 +258,15 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
             "remove the snap from the image, or keep it and do not install the package",
         ));
     }
+    Ok(())
+}
+
+/// Decides everything.
+pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan, PlanError> {
+    let os = baked(facts, catalog)?;
+    check_snap(facts)?;
+    let mut notes = os.notes.clone();
+    let mut steps = Vec::new();
     steps.extend(package_step(request, facts, catalog, os, &mut notes)?);
     if let Enablement::Masked(path) = &facts.agent.enablement {
         return Err(conflict(

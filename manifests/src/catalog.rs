@@ -57,6 +57,11 @@ impl Catalog {
         })
     }
 
+    /// The release with this id.
+    pub fn os(&self, id: &str) -> Option<&Os> {
+        self.oses().iter().find(|os| os.id == id)
+    }
+
     /// The release that a root tree's identity names. A rule for the variant that was seen wins over a plain one, and
     /// a variant without a rule of its own falls back to the plain release.
     pub fn os_for(&self, seen: &OsIdentity<'_>) -> Option<&Os> {

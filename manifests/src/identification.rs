@@ -1,7 +1,8 @@
 //! How a root tree says which system it holds, besides os-release; and the systems that are known and refused.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::os::begins_with_words;
 use crate::words::words;
 
 words! {
@@ -72,7 +73,7 @@ pub struct Masquerade {
 }
 
 /// Systems that are known and refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Refusal {
     /// IDs; none: the markers alone decide.
@@ -124,10 +125,7 @@ pub struct Identification {
 impl Identification {
     /// The ID of the system with this name, by the longest beginning that ends where a word ends.
     pub fn id_of_name(&self, name: &str) -> Option<&str> {
-        let fits = |known: &&KnownName| {
-            name.strip_prefix(known.starts.as_str())
-                .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-        };
+        let fits = |known: &&KnownName| begins_with_words(name, &known.starts);
         let longest = self
             .names
             .iter()

@@ -230,12 +230,14 @@ impl MatchRule {
 
     /// Whether NAME is one of those allowed: `Debian GNU/Linux 12` is, `Debian GNU/LinuxDeluxe` is not.
     pub fn accepts_name(&self, name: &str) -> bool {
-        let starts = |allowed: &String| {
-            name.strip_prefix(allowed.as_str())
-                .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-        };
-        self.names.is_empty() || self.names.iter().any(starts)
+        self.names.is_empty() || self.names.iter().any(|words| begins_with_words(name, words))
     }
+}
+
+/// Whether `name` begins with `words`, the last of them whole.
+pub(crate) fn begins_with_words(name: &str, words: &str) -> bool {
+    name.strip_prefix(words)
+        .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }
 
 /// A condition on VERSION_ID.

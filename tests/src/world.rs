@@ -71,6 +71,25 @@ pub fn mirror() -> Mirror {
     mirror
 }
 
+/// Other architectures and their folders in the bucket.
+pub const FOREIGN: [(&str, &str); 3] = [
+    ("arm64", "debian_arm64"),
+    ("armhf", "debian_arm"),
+    ("i386", "debian_386"),
+];
+
+/// A mirror with a package of `arch` in `folder`.
+pub fn mirror_of(arch: &str, folder: &str) -> Mirror {
+    let package = AgentPackage {
+        arch: arch.to_owned(),
+        ..AgentPackage::new(V1)
+    };
+    let deb = package.build(world().dir.path());
+    let mirror = Mirror::http();
+    mirror.publish(V1, folder, &deb, &world().signer.sign(&deb));
+    mirror
+}
+
 /// `ssmbake apply` of `version` from `mirror`, its signer accepted.
 pub fn apply(root: &Path, mirror: &Mirror, version: &str) -> Command {
     let mut command = ssmbake(&["apply", "--mirror", &mirror.url, "--version", version]);

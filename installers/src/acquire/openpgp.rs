@@ -441,7 +441,8 @@ impl<'ring> Check<'ring> {
 
 impl<'ring> Candidate<'ring> {
     fn new(key: &'ring RingKey, signature: Signature) -> Result<Self, VerifyError> {
-        let algorithm = signature.hash_alg().unwrap_or_default();
+        let nameless = || VerifyError::Malformed("it names no digest".to_owned());
+        let algorithm = signature.hash_alg().ok_or_else(nameless)?;
         Ok(Self {
             key,
             signature,

@@ -141,10 +141,6 @@ impl Write for Intake<'_> {
 }
 
 impl Sink for Intake<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
-    }
-
     fn restart(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         rewound(&self.file)?;

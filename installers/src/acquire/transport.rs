@@ -108,9 +108,7 @@ pub trait Progress: Sync {
 }
 
 /// Where downloaded bytes go.
-pub trait Sink {
-    /// The next bytes.
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()>;
+pub trait Sink: std::io::Write {
     /// The bytes so far count no more; the file begins anew.
     fn restart(&mut self) -> std::io::Result<()>;
 }
@@ -301,7 +299,7 @@ impl Transport {
             if partial.have + chunk.len() as u64 > limit {
                 return Err(too_large());
             }
-            sink.write(&chunk).map_err(write)?;
+            sink.write_all(&chunk).map_err(write)?;
             partial.have += chunk.len() as u64;
             progress.advanced(partial.have);
         }

@@ -12,6 +12,9 @@ const IMDS: &str = "169.254.169.254";
 /// systemd ignores the `.override` that AWS's page names; drop-ins end in `.conf`.
 const DROP_IN: &str = "/etc/systemd/system/amazon-ssm-agent.service.d/10-ssmbake-proxy.conf";
 
+/// What the agent reads from its environment.
+const VARIABLES: [&str; 3] = ["http_proxy", "https_proxy", "no_proxy"];
+
 /// A checked proxy setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,11 +65,7 @@ impl Proxy {
     pub fn render(&self, manager: ServiceManager) -> String {
         let hosts = self.no_proxy.join(",");
         // http_proxy alone is bypassed by the agent.
-        let pairs = [
-            ("http_proxy", &self.url),
-            ("https_proxy", &self.url),
-            ("no_proxy", &hosts),
-        ];
+        let pairs = VARIABLES.into_iter().zip([&self.url, &self.url, &hosts]);
         let line = |(name, value): (&str, &String)| match manager {
             // A percent sign begins a specifier in a unit file.
             ServiceManager::Systemd => format!("Environment=\"{name}={}\"\n", value.replace('%', "%%")),
@@ -79,15 +78,13 @@ impl Proxy {
         } else {
             ""
         };
-        format!("{head}{}", pairs.map(line).concat())
+        format!("{head}{}", pairs.map(line).collect::<String>())
     }
-}
 
-impl Proxy {
     /// The file's new text. An upstart override may hold more than our lines: those stay.
     pub fn merge(&self, manager: ServiceManager, old: &str) -> String {
         let is_ours = |line: &&str| {
-            ["http_proxy", "https_proxy", "no_proxy"]
+            VARIABLES
                 .iter()
                 .any(|name| line.trim_start().starts_with(&format!("env {name}=")))
         };

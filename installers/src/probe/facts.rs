@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{Arch, Family, ServiceManager, TrustStore};
+use ssmbake_manifests::{Arch, Family, Os, ServiceManager, TrustStore};
 
 use super::windows::WindowsFacts;
 use crate::root::RootPath;
@@ -71,6 +71,20 @@ pub struct OsFacts {
     pub version: String,
     /// A flavour such as `raspberry-pi`.
     pub variant: Option<String>,
+}
+
+impl OsFacts {
+    /// `os` as it was found, with what only the tree tells.
+    pub(super) fn new(os: &Os, distribution: String, version: String, variant: Option<String>) -> Self {
+        Self {
+            id: os.id.clone(),
+            distribution,
+            family: os.family,
+            name: os.name.clone(),
+            version,
+            variant,
+        }
+    }
 }
 
 /// Where the root is.

@@ -21,8 +21,7 @@ pub use windows::WindowsFacts;
 
 use crate::error::IoError;
 use crate::root::{Last, Root, RootPath};
-use crate::trust::x509::{Certificate, pem_blocks};
-use crate::trust::{bundles, debian};
+use crate::trust::{debian, read_bundle};
 
 /// Why no facts can be given.
 #[derive(Debug, thiserror::Error)]
@@ -216,26 +215,11 @@ fn package_manager(root: &Root) -> Result<Found<String>, ProbeError> {
     })
 }
 
-/// The bundle that the agent reads on other systems.
-fn elsewhere(root: &Root, store: TrustStore) -> Result<(debian::Trusted, &'static str), ProbeError> {
-    let places = bundles(store);
-    for path in places {
-        let Some(bytes) = root.read(&RootPath::fixed(path), debian::BUNDLE_LIMIT)? else {
-            continue;
-        };
-        let digests = pem_blocks(&bytes).iter().map(Certificate::sha256).collect();
-        return Ok((debian::Trusted::plain(Some(digests)), path));
-    }
-    Ok((
-        debian::Trusted::plain(None),
-        places.first().copied().unwrap_or_default(),
-    ))
-}
-
 fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {
-    let (trusted, bundle) = match os.trust {
-        TrustStore::Debian => (debian::trusted(root)?, debian::BUNDLE),
-        other => elsewhere(root, other)?,
+    let (digests, bundle) = read_bundle(root, os.trust)?;
+    let (trusted, hooks) = match os.trust {
+        TrustStore::Debian => (debian::trusted(root, digests)?, debian::hooks(root)?),
+        _ => (debian::Trusted::undisputed(digests), Vec::new()),
     };
     let mut anchors = BTreeMap::new();
     for anchor in catalog.anchors() {
@@ -252,10 +236,7 @@ fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, P
         bundle_size: trusted.digests.as_ref().map(std::collections::BTreeSet::len),
         anchors,
         digests: trusted.digests.unwrap_or_default(),
-        hooks: match os.trust {
-            TrustStore::Debian => debian::hooks(root)?,
-            _ => Vec::new(),
-        },
+        hooks,
     };
     Ok(Found {
         value: facts,

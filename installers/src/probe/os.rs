@@ -81,14 +81,7 @@ fn in_catalog<'c>(
         &identity.version,
         &mut evidence,
     )?;
-    let value = OsFacts {
-        id: os.id.clone(),
-        distribution: identity.id,
-        family: os.family,
-        name: os.name.clone(),
-        version,
-        variant,
-    };
+    let value = OsFacts::new(os, identity.id, version, variant);
     Ok((os, Found { value, evidence }))
 }
 
@@ -98,7 +91,7 @@ fn as_claimed<'c>(
     catalog: &'c Catalog,
     id: &str,
 ) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
-    let Some(os) = catalog.oses().iter().find(|os| os.id == id) else {
+    let Some(os) = catalog.os(id) else {
         let ids: Vec<&str> = catalog.oses().iter().map(|os| os.id.as_str()).collect();
         return Err(ProbeError::NoSuchSystem {
             id: id.to_owned(),
@@ -108,14 +101,7 @@ fn as_claimed<'c>(
     let own = identity(root, catalog.identification())?.unwrap_or_default();
     let mut evidence = vec![Evidence::path("--as", id)];
     evidence.extend(own.evidence);
-    let value = OsFacts {
-        id: os.id.clone(),
-        distribution: own.id,
-        family: os.family,
-        name: os.name.clone(),
-        version: own.version,
-        variant: None,
-    };
+    let value = OsFacts::new(os, own.id, own.version, None);
     Ok((os, Found { value, evidence }))
 }
 
@@ -146,14 +132,12 @@ fn marker(root: &Root, markers: &[String]) -> Result<Option<RootPath>, ProbeErro
 /// os-release decides where it has an ID; else the distribution's own files, and its NAME last.
 fn identity(root: &Root, rules: &Identification) -> Result<Option<Identity>, ProbeError> {
     let release = from_os_release(root)?;
-    if let Some(identity) = release.as_ref().filter(|identity| !identity.id.is_empty()) {
-        return Ok(Some(Identity {
-            id: identity.id.clone(),
-            ..release.unwrap_or_default()
-        }));
+    if release.as_ref().is_some_and(|identity| !identity.id.is_empty()) {
+        return Ok(release);
     }
-    if let Some(identity) = vendor::identity(root, rules)? {
-        return Ok(Some(identity));
+    let vendor = vendor::identity(root, rules)?;
+    if vendor.is_some() {
+        return Ok(vendor);
     }
     Ok(release.and_then(|identity| {
         let id = rules.id_of_name(identity.name.as_deref()?)?.to_owned();

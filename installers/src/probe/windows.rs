@@ -107,10 +107,12 @@ impl Registry {
     }
 
     fn text(&self, key: &str, value: &str) -> Result<Option<String>, ProbeError> {
-        let Some(key) = self.key(key)? else {
-            return Ok(None);
-        };
-        let text = self.hive.text(&key, value).map_err(|error| self.fail(error))?;
+        self.value(self.key(key)?.as_ref(), value)
+    }
+
+    fn value(&self, key: Option<&Key>, name: &str) -> Result<Option<String>, ProbeError> {
+        let Some(key) = key else { return Ok(None) };
+        let text = self.hive.text(key, name).map_err(|error| self.fail(error))?;
         Ok(text.filter(|text| !text.is_empty()))
     }
 
@@ -168,7 +170,8 @@ pub(super) fn probe(
 }
 
 fn windows_facts(root: &Root, software: &Registry) -> Result<WindowsFacts, ProbeError> {
-    let value = |name| software.text(CURRENT_VERSION, name);
+    let current = software.key(CURRENT_VERSION)?;
+    let value = |name| software.value(current.as_ref(), name);
     // On XP and 2003 CurrentBuild holds something else.
     let build = value("CurrentBuildNumber")?.unwrap_or_default();
     let update = value("UBR")?
@@ -187,8 +190,9 @@ fn windows_facts(root: &Root, software: &Registry) -> Result<WindowsFacts, Probe
     };
     let mut launch_agent = None;
     for (name, path) in LAUNCHERS {
-        if launch_agent.is_none() && fold(root, path)?.is_some() {
+        if fold(root, path)?.is_some() {
             launch_agent = Some(name.to_owned());
+            break;
         }
     }
     Ok(WindowsFacts {
@@ -241,14 +245,13 @@ fn identify<'c>(
         Some("Nano Server") => Some("nano"),
         _ => is_r2.then_some("r2"),
     };
-    let value = OsFacts {
-        id: os.id.clone(),
-        distribution: "windows-server".to_owned(),
-        family: os.family,
-        name: os.name.clone(),
-        version: windows.build.clone(),
-        variant: variant.map(str::to_owned),
-    };
+    let version = windows.build.clone();
+    let value = OsFacts::new(
+        os,
+        "windows-server".to_owned(),
+        version,
+        variant.map(str::to_owned),
+    );
     Ok((os, Found { value, evidence }))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::x509::{Certificate, pem_blocks};
-use super::{Anchor, AnchorState};
+use super::{Anchor, AnchorState, BUNDLE_LIMIT};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::txn::{ChangeSet, OnLink, Want};
@@ -18,7 +18,6 @@ pub const LOCAL_DIR: &str = "/usr/local/share/ca-certificates";
 pub const CONF: &str = "/etc/ca-certificates.conf";
 const VENDOR_DIR: &str = "/usr/share/ca-certificates";
 const HOOKS: &str = "/etc/ca-certificates/update.d";
-pub(crate) const BUNDLE_LIMIT: usize = 32 * 1024 * 1024;
 const CERT_LIMIT: usize = 1024 * 1024;
 /// Directories below the local one; nobody nests deeper.
 const DEPTH: usize = 8;
@@ -41,10 +40,10 @@ struct Blocked {
 
 impl Trusted {
     /// Of a store that knows no distrust in Debian's way.
-    pub(crate) fn plain(digests: Option<BTreeSet<String>>) -> Self {
+    pub(crate) fn undisputed(digests: Option<BTreeSet<String>>) -> Self {
         Self {
             digests,
-            blocked: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -63,10 +62,8 @@ pub fn hooks(root: &Root) -> Result<Vec<RootPath>, IoError> {
     Ok(found)
 }
 
-/// Reads the bundle and the configuration file.
-pub fn trusted(root: &Root) -> Result<Trusted, IoError> {
-    let bundle = root.read(&RootPath::fixed(BUNDLE), BUNDLE_LIMIT)?;
-    let digests = bundle.map(|bytes| pem_blocks(&bytes).iter().map(Certificate::sha256).collect());
+/// What the bundle holds, and what the configuration file says against it.
+pub fn trusted(root: &Root, digests: Option<BTreeSet<String>>) -> Result<Trusted, IoError> {
     Ok(Trusted {
         digests,
         blocked: blocked(root)?,

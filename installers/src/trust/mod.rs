@@ -3,10 +3,16 @@
 pub mod debian;
 pub mod x509;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::TrustStore;
 
-use crate::root::RootPath;
+use crate::error::IoError;
+use crate::root::{Root, RootPath};
+use x509::{Certificate, pem_blocks};
+
+const BUNDLE_LIMIT: usize = 32 * 1024 * 1024;
 
 /// Where the agent finds the bundle, by trust store; the first that exists counts.
 pub fn bundles(store: TrustStore) -> &'static [&'static str] {
@@ -20,6 +26,22 @@ pub fn bundles(store: TrustStore) -> &'static [&'static str] {
         TrustStore::Registry => &[],
         TrustStore::Suse => &["/etc/ssl/ca-bundle.pem", "/var/lib/ca-certificates/ca-bundle.pem"],
     }
+}
+
+/// SHA-256 of the DER of every certificate that the agent finds, hex, and the bundle's place; no digests without a
+/// bundle, no place where certificates are in no file.
+pub(crate) fn read_bundle(
+    root: &Root,
+    store: TrustStore,
+) -> Result<(Option<BTreeSet<String>>, &'static str), IoError> {
+    let places = bundles(store);
+    for path in places {
+        if let Some(bytes) = root.read(&RootPath::fixed(path), BUNDLE_LIMIT)? {
+            let digests = pem_blocks(&bytes).iter().map(Certificate::sha256).collect();
+            return Ok((Some(digests), path));
+        }
+    }
+    Ok((None, places.first().copied().unwrap_or_default()))
 }
 
 /// A trust anchor to install.

@@ -229,12 +229,10 @@ fn copy_slice(mut file: File, slice: &SpoolSlice) -> io::Result<File> {
 /// A file that was unpacked on this file system needs a name only. None where that cannot be: on another file system,
 /// on one that refuses, or when the file was adopted before and a second name would make the two places one.
 fn adopt(dir: &OwnedFd, temp: &str, slice: &SpoolSlice) -> Option<File> {
-    let is_free = slice.is_whole && rustix::fs::fstat(&slice.spool).ok()?.st_nlink == 0;
-    let file = if is_free {
-        slice.spool.try_clone().ok()?
-    } else {
+    if !slice.is_whole || rustix::fs::fstat(&slice.spool).ok()?.st_nlink != 0 {
         return None;
-    };
+    }
+    let file = slice.spool.try_clone().ok()?;
     unnamed::give_name(&file, dir, temp).ok()?;
     Some(file)
 }

@@ -23,7 +23,7 @@ fn identify<'a>(
 }
 
 fn os(id: &str) -> &'static Os {
-    catalog().oses().iter().find(|os| os.id == id).unwrap()
+    catalog().os(id).unwrap()
 }
 
 #[test]

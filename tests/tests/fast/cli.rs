@@ -7,9 +7,8 @@ use std::process::Command;
 
 use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::package::AgentPackage;
 use ssmbake_tests::tree::MiniTree;
-use ssmbake_tests::world::{FOLDER, V1, V2, apply, deb, mirror, refused, world};
+use ssmbake_tests::world::{FOLDER, FOREIGN, V1, V2, apply, deb, mirror, mirror_of, refused, world};
 use ssmbake_tests::{must, outcome, ssmbake};
 
 #[test]
@@ -188,18 +187,8 @@ fn systems_with_upstart_are_baked() {
 
 #[test]
 fn all_architectures_of_a_release_are_baked() {
-    for (arch, folder) in [
-        ("arm64", "debian_arm64"),
-        ("armhf", "debian_arm"),
-        ("i386", "debian_386"),
-    ] {
-        let package = AgentPackage {
-            arch: arch.to_owned(),
-            ..AgentPackage::new(V1)
-        };
-        let deb = package.build(world().dir.path());
-        let mirror = Mirror::http();
-        mirror.publish(V1, folder, &deb, &world().signer.sign(&deb));
+    for (arch, folder) in FOREIGN {
+        let mirror = mirror_of(arch, folder);
         let target = MiniTree::new("debian", "Debian GNU/Linux", "12", arch);
         must(&mut apply(target.path(), &mirror, V1));
         assert!(

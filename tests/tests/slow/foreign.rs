@@ -4,34 +4,18 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::package::{AgentPackage, Signer};
 use ssmbake_tests::tree::foreign;
+use ssmbake_tests::world::{FOREIGN, V1, mirror_of, world};
 use ssmbake_tests::{must, outcome, ssmbake};
-
-const VERSION: &str = "3.3.1957.0";
 
 #[test]
 fn trees_of_other_architectures_are_baked_without_running_anything_of_theirs() {
     let work = tempfile::tempdir().expect("directory");
-    let signer = Signer::new("rsa2048", None, "0");
-    let keyring = work.path().join("keyring.asc");
-    fs::write(&keyring, signer.certificate()).expect("keyring");
-    let mirror = Mirror::http();
-    for (arch, folder) in [
-        ("arm64", "debian_arm64"),
-        ("armhf", "debian_arm"),
-        ("i386", "debian_386"),
-    ] {
+    for (arch, folder) in FOREIGN {
         println!("{arch}");
-        let package = AgentPackage {
-            arch: arch.to_owned(),
-            ..AgentPackage::new(VERSION)
-        };
-        let deb = package.build(work.path());
-        mirror.publish(VERSION, folder, &deb, &signer.sign(&deb));
+        let mirror = mirror_of(arch, folder);
         let target = foreign("bookworm", arch);
-        let inner = ssmbake(&["apply", "--mirror", &mirror.url, "--version", VERSION]);
+        let inner = ssmbake(&["apply", "--mirror", &mirror.url, "--version", V1]);
         let record = work.path().join(format!("{arch}.strace"));
         let mut traced = Command::new("strace");
         traced
@@ -42,7 +26,7 @@ fn trees_of_other_architectures_are_baked_without_running_anything_of_theirs() {
             .arg("--root")
             .arg(target.path())
             .arg("--keyring")
-            .arg(&keyring)
+            .arg(&world().keyring)
             .env_clear()
             .env("PATH", "/usr/bin:/bin");
         must(&mut traced);

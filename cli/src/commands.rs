@@ -15,7 +15,7 @@ use ssmbake_installers::root::Root;
 use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_installers::txn::{self, Settled};
 use ssmbake_installers::{apply, audit, plan, revert};
-use ssmbake_manifests::{Catalog, Channel, Family, HostVariant, Service, catalog};
+use ssmbake_manifests::{Catalog, Channel, HostVariant, Service, catalog};
 
 use crate::Environment;
 use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted};
@@ -215,11 +215,11 @@ impl Session<'_> {
     fn audit(&self) -> Result<u8, Failure> {
         let root = self.open()?;
         let facts = self.facts(&root)?;
-        if !matches!(facts.os.value.family, Family::Debian) {
+        if facts.windows.is_some() {
             let hint = "`detect` works there";
             return Err(Failure::new(
                 exit::UNSUPPORTED,
-                "this version audits systems of the Debian family",
+                "this version audits no Windows trees",
                 hint,
             ));
         }
@@ -350,11 +350,13 @@ impl Network<'_> {
                 version: VersionSpec::Exact(version),
                 base_url,
                 folder,
+                format,
                 arch,
-            } => Some((version, base_url, folder, arch)),
+                ..
+            } => Some((version, base_url, folder, *format, *arch)),
             _ => None,
         });
-        let Some((version, base_url, folder, arch)) = install else {
+        let Some((version, base_url, folder, format, arch)) = install else {
             return Ok(None);
         };
         let mut ring = KeyRing::embedded(self.session.catalog)?;
@@ -374,7 +376,8 @@ impl Network<'_> {
             base_url: base_url.clone(),
             version: *version,
             folder: folder.clone(),
-            arch: arch.clone(),
+            format,
+            arch,
             cache: self.args.cache_dir.clone(),
             temp_dir,
         };

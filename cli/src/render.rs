@@ -87,8 +87,14 @@ fn agent(facts: &Facts) -> String {
         Enablement::Disabled => "disabled",
         Enablement::Masked(_) => "masked",
     };
-    match (&facts.agent.deb, &facts.agent.snap) {
-        (Some(deb), _) => format!("deb {} ({}), {start}", deb.version, deb.state),
+    if let Some(why) = &facts.agent.package_unknown {
+        return format!("unknown: {why}");
+    }
+    match (&facts.agent.package, &facts.agent.snap) {
+        (Some(package), _) => format!(
+            "{} {} ({}), {start}",
+            package.format, package.version, package.state
+        ),
         (None, Some(snap)) if snap.is_seeded => format!("snap, seeded in {}", snap.path),
         (None, Some(snap)) => format!("snap in {}", snap.path),
         (None, None) => "none".to_owned(),

@@ -7,7 +7,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::acquire::Verified;
 use crate::config;
 use crate::error::IoError;
-use crate::packages::deb::install::{InstallError, Kept, install};
+use crate::packages::rpm::database::Database;
+use crate::packages::{InstallError, Kept, Package, deb, rpm};
 use crate::plan::{Plan, Step};
 use crate::receipt::{self, PackageReceipt, Receipt};
 use crate::root::{Last, Root, RootPath};
@@ -81,10 +82,10 @@ pub fn apply(
     let _locks = if plan.steps.is_empty() {
         Vec::new()
     } else {
-        lock_dpkg(root)?
+        lock_database(root)?
     };
     for step in &plan.steps {
-        kept.extend(expand(root, step, verified, &mut set)?);
+        kept.extend(expand(root, step, verified, epoch, &mut set)?);
     }
     let mut prepared = txn::prepare(root, set)?;
     if prepared.is_empty() {
@@ -117,20 +118,16 @@ pub fn apply(
 
 fn package_receipt(verified: &Verified) -> PackageReceipt {
     PackageReceipt {
-        version: verified
-            .package()
-            .control
-            .get("Version")
-            .unwrap_or_default()
-            .to_owned(),
+        version: verified.package().version(),
         url: verified.url().to_owned(),
         sha256: verified.sha256(),
         signature: verified.vouched().clone(),
     }
 }
 
-/// dpkg's own locks, so that nobody works on the database meanwhile; and no half-done work of his may be there.
-pub(crate) fn lock_dpkg(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
+/// The package manager's own locks, so that nobody works on the database meanwhile; and no half-done work of dpkg's
+/// may be there.
+pub(crate) fn lock_database(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
     let updates = root
         .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
         .unwrap_or_default();
@@ -144,8 +141,12 @@ pub(crate) fn lock_dpkg(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
         ));
     }
     let mut locks = Vec::new();
-    for path in ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"] {
-        let path = RootPath::fixed(path);
+    let mut paths = vec![
+        RootPath::fixed("/var/lib/dpkg/lock-frontend"),
+        RootPath::fixed("/var/lib/dpkg/lock"),
+    ];
+    paths.extend(Database::find(root)?.map(|database| database.file(".rpm.lock")));
+    for path in paths {
         if root
             .meta(&path, Last::Keep)?
             .is_none_or(|meta| meta.kind != crate::root::Kind::File)
@@ -173,14 +174,21 @@ fn expand(
     root: &Root,
     step: &Step,
     verified: Option<&Verified>,
+    epoch: Option<i64>,
     set: &mut ChangeSet,
 ) -> Result<Vec<Kept>, ApplyError> {
     match step {
-        Step::InstallPackage { .. } => {
+        Step::InstallPackage { registration, .. } => {
             let verified = verified
                 .ok_or_else(|| conflict("the plan installs a package and none was fetched", "run `apply`"))?;
-            return Ok(install(root, verified.package(), set)?);
+            return Ok(match verified.package() {
+                Package::Deb(deb) => deb::install::install(root, deb, set)?,
+                Package::Rpm(rpm) => {
+                    rpm::install::install(root, rpm, *registration, install_time(epoch), set)?
+                }
+            });
         }
+        Step::RegisterAtFirstBoot { manager } => rpm::register::put_job(root, *manager, set)?,
         Step::EnableService {
             manager: ServiceManager::Systemd,
             unit_dir,
@@ -217,6 +225,12 @@ fn expand(
         }
     }
     Ok(Vec::new())
+}
+
+/// What rpm's database calls the time of installation: 32 bits, and 1970 is no time.
+fn install_time(epoch: Option<i64>) -> u32 {
+    let now = || rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    u32::try_from(epoch.unwrap_or_else(now).max(1)).unwrap_or(u32::MAX)
 }
 
 fn write_config(root: &Root, edits: &[config::Edit], set: &mut ChangeSet) -> Result<(), ApplyError> {

@@ -5,6 +5,7 @@ use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog};
 
 use crate::config;
 use crate::error::IoError;
+use crate::packages::PACKAGE;
 use crate::packages::deb::version::upstream;
 use crate::plan::no_agent;
 use crate::probe::{ConfigFacts, Facts};
@@ -117,7 +118,11 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
             "proxy settings are where systemd reads them",
             override_files(root)?,
         ),
-        ("SSMB012", "dpkg's database is at rest", dpkg_at_rest(root)?),
+        (
+            "SSMB012",
+            "the package database is at rest",
+            database_at_rest(root, facts)?,
+        ),
         ("SSMB013", "files are as ssmbake left them", receipt_holds(root)?),
     ];
     let check = |(id, title, Finding(verdict, detail, fix)): (&str, &str, Finding)| Check {
@@ -142,19 +147,31 @@ fn system(facts: &Facts, catalog: &Catalog) -> Finding {
 }
 
 fn installed(facts: &Facts) -> Finding {
-    match (&facts.agent.deb, &facts.agent.snap) {
-        (Some(deb), _) if deb.state == "installed" => pass(format!("deb {}", deb.version)),
+    if let Some(why) = &facts.agent.package_unknown {
+        return fail(
+            why.clone(),
+            "repair the database with `rpm --rebuilddb` in the tree",
+        );
+    }
+    match (&facts.agent.package, &facts.agent.snap) {
+        (Some(package), _) if package.is_installed() => {
+            pass(format!("{} {}", package.format, package.version))
+        }
         (_, Some(snap)) => pass(format!("snap `{}`", snap.path)),
-        (Some(deb), None) => fail(format!("dpkg says `{}`", deb.state), "run `ssmbake apply`"),
+        (Some(package), None) => fail(format!("dpkg says `{}`", package.state), "run `ssmbake apply`"),
         (None, None) => fail("there is no agent", "run `ssmbake apply`"),
     }
 }
 
 fn channels(facts: &Facts) -> Finding {
-    let deb = facts.agent.deb.as_ref().filter(|deb| deb.state == "installed");
-    match (deb, &facts.agent.snap) {
-        (Some(deb), Some(snap)) => fail(
-            format!("deb {} and snap `{}`", deb.version, snap.path),
+    let package = facts
+        .agent
+        .package
+        .as_ref()
+        .filter(|package| package.is_installed());
+    match (package, &facts.agent.snap) {
+        (Some(package), Some(snap)) => fail(
+            format!("{} {} and snap `{}`", package.format, package.version, snap.path),
             "remove one of them",
         ),
         _ => pass("one channel at the most"),
@@ -162,7 +179,12 @@ fn channels(facts: &Facts) -> Finding {
 }
 
 fn complete(facts: &Facts) -> Finding {
-    match facts.agent.deb.as_ref().and_then(|deb| deb.missing_file.as_ref()) {
+    match facts
+        .agent
+        .package
+        .as_ref()
+        .and_then(|package| package.missing_file.as_ref())
+    {
         Some(path) => fail(
             format!("`{path}` is missing"),
             "run `ssmbake apply`, which installs it again",
@@ -172,18 +194,18 @@ fn complete(facts: &Facts) -> Finding {
 }
 
 fn version(facts: &Facts, catalog: &Catalog) -> Finding {
-    let Some(deb) = &facts.agent.deb else {
-        return pass("no deb to judge");
+    let Some(package) = &facts.agent.package else {
+        return pass("no package to judge");
     };
     let floor = catalog.agent().floor;
-    match upstream(&deb.version).parse::<AgentVersion>() {
+    match upstream(&package.version).parse::<AgentVersion>() {
         Ok(version) if version < floor => fail(
             format!("{version} has known vulnerabilities"),
             format!("install {floor} or later"),
         ),
         Ok(version) => pass(format!("{version} is at or above {floor}")),
         Err(_) => warn(
-            format!("`{}` is no version of AWS's", deb.version),
+            format!("`{}` is no version of AWS's", package.version),
             "check where it came from",
         ),
     }
@@ -289,7 +311,18 @@ fn override_files(root: &Root) -> Result<Finding, IoError> {
     )
 }
 
-fn dpkg_at_rest(root: &Root) -> Result<Finding, IoError> {
+fn database_at_rest(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+    if let Some(package) = facts
+        .agent
+        .package
+        .as_ref()
+        .filter(|package| package.state == "unregistered")
+    {
+        return Ok(warn(
+            format!("rpm learns of {} {} at first boot", PACKAGE, package.version),
+            "boot once, or leave it to the machines that boot the image",
+        ));
+    }
     let updates = root
         .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
         .unwrap_or_default();

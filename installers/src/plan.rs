@@ -11,7 +11,9 @@ use ssmbake_manifests::{
 use crate::config::proxy::Proxy;
 use crate::config::{self, Edit};
 use crate::digest::sha256_hex;
+use crate::packages::Registration;
 use crate::packages::deb::version::{compare, upstream};
+use crate::packages::rpm::database::Backend;
 use crate::probe::{ConfigFacts, Facts};
 use crate::service::Enablement;
 use crate::trust::x509::Certificate;
@@ -124,8 +126,17 @@ pub enum Step {
         base_url: String,
         /// Its folder.
         folder: String,
-        /// dpkg's name of the architecture.
-        arch: String,
+        /// The package's format.
+        format: PackageFormat,
+        /// The architecture.
+        arch: Arch,
+        /// How the package database learns of it.
+        registration: Registration,
+    },
+    /// Let the target's own rpm learn of the package when it first boots.
+    RegisterAtFirstBoot {
+        /// Who starts the job.
+        manager: ServiceManager,
     },
     /// Make it start at boot.
     EnableService {
@@ -232,7 +243,7 @@ fn baked<'c>(facts: &Facts, catalog: &'c Catalog) -> Result<&'c Os, PlanError> {
             "is --root the top of a complete system tree?",
         ));
     }
-    if os.package != PackageFormat::Deb {
+    if os.package == PackageFormat::Exe {
         let what = format!("{}: this version installs no {} packages", os.name, os.package);
         return Err(unsupported(
             what,
@@ -267,7 +278,7 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     check_snap(facts)?;
     let mut notes = os.notes.clone();
     let mut steps = Vec::new();
-    steps.extend(package_step(request, facts, catalog, os, &mut notes)?);
+    steps.extend(package_steps(request, facts, catalog, os, &mut notes)?);
     if let Enablement::Masked(path) = &facts.agent.enablement {
         return Err(conflict(
             format!("the service is masked by `{path}`"),
@@ -306,29 +317,62 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     })
 }
 
-fn package_step(
+fn package_steps(
     request: &Request,
     facts: &Facts,
     catalog: &Catalog,
     os: &Os,
     notes: &mut Vec<String>,
-) -> Result<Option<Step>, PlanError> {
+) -> Result<Vec<Step>, PlanError> {
+    if let Some(why) = &facts.agent.package_unknown {
+        return Err(conflict(
+            format!("nobody can say whether the agent is installed: {why}"),
+            "let `rpm -q rpm` run in the tree once, as root; `rpm --rebuilddb` repairs what is damaged",
+        ));
+    }
     if let VersionSpec::Exact(version) = request.version {
         check_version(version, catalog.agent(), os, notes)?;
         if is_installed(version, request.downgrade, facts)? {
-            return Ok(None);
+            return Ok(Vec::new());
         }
     }
     // Architectures without a folder were refused.
     let folder = os.package_folder(facts.arch.value).unwrap_or_default().to_owned();
     let base_url = base_url(request, catalog.agent())?;
-    let arch = facts.arch.value.debian_name().to_owned();
-    Ok(Some(Step::InstallPackage {
+    let registration = registration(facts, os)?;
+    let mut steps = vec![Step::InstallPackage {
         version: request.version,
         base_url,
         folder,
-        arch,
-    }))
+        format: os.package,
+        arch: facts.arch.value,
+        registration,
+    }];
+    if registration == Registration::FirstBoot {
+        let backend = facts
+            .rpm_database
+            .as_ref()
+            .map_or("", |database| database.backend.name());
+        notes.push(format!(
+            "rpm's database is of the kind `{backend}`, which only its own rpm writes: `rpm -q` knows the package after the first boot"
+        ));
+        steps.push(Step::RegisterAtFirstBoot { manager: os.service });
+    }
+    Ok(steps)
+}
+
+/// Natively where the form of the database can be written here.
+fn registration(facts: &Facts, os: &Os) -> Result<Registration, PlanError> {
+    match (os.package, &facts.rpm_database) {
+        (PackageFormat::Rpm, None) => Err(conflict(
+            "the tree has no rpm database",
+            "is --root the top of a complete system tree?",
+        )),
+        (PackageFormat::Rpm, Some(database)) if database.backend == Backend::Bdb => {
+            Ok(Registration::FirstBoot)
+        }
+        _ => Ok(Registration::Native),
+    }
 }
 
 /// Whether this version can run there and be verified.
@@ -364,16 +408,21 @@ fn check_version(
 
 /// Whether this very version is there and whole; an error when what is there must not be replaced.
 fn is_installed(version: AgentVersion, downgrade: Downgrade, facts: &Facts) -> Result<bool, PlanError> {
-    let Some(deb) = facts.agent.deb.as_ref().filter(|deb| deb.state == "installed") else {
+    let Some(package) = facts
+        .agent
+        .package
+        .as_ref()
+        .filter(|package| package.is_installed())
+    else {
         return Ok(false);
     };
-    let order = compare(upstream(&deb.version), &version.to_string());
-    if order.is_eq() && deb.missing_file.is_none() {
+    let order = compare(upstream(&package.version), &version.to_string());
+    if order.is_eq() && package.missing_file.is_none() {
         return Ok(true);
     }
-    if deb.want == "hold" {
+    if package.want == "hold" {
         return Err(conflict(
-            format!("amazon-ssm-agent {} is on hold", deb.version),
+            format!("amazon-ssm-agent {} is on hold", package.version),
             "release it with `apt-mark unhold amazon-ssm-agent` in the tree",
         ));
     }
@@ -381,7 +430,7 @@ fn is_installed(version: AgentVersion, downgrade: Downgrade, facts: &Facts) -> R
         return Err(conflict(
             format!(
                 "amazon-ssm-agent {} is installed, which is newer than {version}",
-                deb.version
+                package.version
             ),
             "use --allow-downgrade if that is meant",
         ));
@@ -538,11 +587,20 @@ impl fmt::Display for Step {
                 base_url,
                 folder,
                 arch,
+                registration,
+                ..
             } => {
+                let how = match registration {
+                    Registration::Native => "natively",
+                    Registration::FirstBoot => "its files natively",
+                };
                 write!(
                     f,
-                    "install amazon-ssm-agent {version} ({arch}) from {base_url} folder {folder}, natively"
+                    "install amazon-ssm-agent {version} ({arch}) from {base_url} folder {folder}, {how}"
                 )
+            }
+            Self::RegisterAtFirstBoot { manager } => {
+                write!(f, "let rpm register the package at first boot ({manager})")
             }
             Self::EnableService { manager, .. } => write!(f, "enable the service ({manager})"),
             Self::TrustAnchors { anchors } => {

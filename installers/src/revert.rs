@@ -1,9 +1,10 @@
 //! Revert: receipt → the tree as it was before the first run, as far as nobody has changed the same files since.
 //! Shared files (dpkg's status, the CA bundle) lose only our part when others have changed theirs.
 
-use crate::apply::{ApplyError, lock_dpkg};
+use crate::apply::{ApplyError, lock_database};
 use crate::error::IoError;
-use crate::packages::deb::database::{self, PACKAGE, StatusDb};
+use crate::packages::PACKAGE;
+use crate::packages::deb::database::{self, StatusDb};
 use crate::receipt::{self, Entry, Receipt, State, same, state, undo_path};
 use crate::root::{Last, Root, RootPath};
 use crate::trust::debian;
@@ -20,7 +21,7 @@ pub fn revert(
     let Some(receipt) = receipt::read(root)? else {
         return Ok(None);
     };
-    let _locks = lock_dpkg(root)?;
+    let _locks = lock_database(root)?;
     let mut set = ChangeSet::default();
     let mut changed = Vec::new();
     for entry in &receipt.entries {

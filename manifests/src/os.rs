@@ -129,6 +129,16 @@ words! {
 }
 
 impl Arch {
+    /// The names rpm uses in packages for it.
+    pub fn rpm_names(&self) -> &'static [&'static str] {
+        match self {
+            Self::Amd64 => &["x86_64"],
+            Self::Arm64 => &["aarch64"],
+            Self::I386 => &["i386", "i486", "i586", "i686"],
+            _ => &[],
+        }
+    }
+
     /// The name dpkg uses.
     pub fn debian_name(&self) -> &'static str {
         self.word()

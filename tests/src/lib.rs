@@ -10,6 +10,7 @@
 pub mod digest;
 pub mod mirror;
 pub mod package;
+pub mod rpm;
 pub mod tree;
 pub mod windows;
 pub mod world;

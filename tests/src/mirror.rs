@@ -119,9 +119,10 @@ impl Mirror {
     }
 
     /// Offers a package and its signature as AWS's bucket does.
-    pub fn publish(&self, version: &str, folder: &str, deb: &Path, signature: &[u8]) {
-        let path = format!("{version}/{folder}/amazon-ssm-agent.deb");
-        self.put(&path, std::fs::read(deb).expect("package"));
+    pub fn publish(&self, version: &str, folder: &str, package: &Path, signature: &[u8]) {
+        let ending = package.extension().expect("ending").to_str().expect("UTF-8");
+        let path = format!("{version}/{folder}/amazon-ssm-agent.{ending}");
+        self.put(&path, std::fs::read(package).expect("package"));
         self.put(&format!("{path}.sig"), signature);
         self.put("latest/VERSION", format!("{version}\n"));
     }

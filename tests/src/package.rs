@@ -141,7 +141,7 @@ fn pack_as_aws(tree: &Path, deb: &Path, level: &str) {
     );
 }
 
-const BINARIES: [&str; 6] = [
+pub(crate) const BINARIES: [&str; 6] = [
     "amazon-ssm-agent",
     "ssm-agent-worker",
     "ssm-cli",
@@ -151,7 +151,7 @@ const BINARIES: [&str; 6] = [
 ];
 const CONFFILES: &str = "/etc/init/amazon-ssm-agent.conf\n/lib/systemd/system/amazon-ssm-agent.service\n\
     /etc/amazon/ssm/amazon-ssm-agent.json\n/etc/amazon/ssm/seelog.xml\n";
-const UNIT: &str = "[Unit]\nDescription=stand-in agent\nAfter=network-online.target\n\n[Service]\nType=simple\n\
+pub(crate) const UNIT: &str = "[Unit]\nDescription=stand-in agent\nAfter=network-online.target\n\n[Service]\nType=simple\n\
     ExecStart=/usr/bin/amazon-ssm-agent\nKillMode=process\nRestart=always\nRestartPreventExitStatus=194\nRestartSec=90\n\n\
     [Install]\nWantedBy=multi-user.target\n";
 const PREINST: &str =
@@ -162,7 +162,7 @@ const PRERM: &str = "#!/bin/sh\nset -e\nexit 0\n";
 
 /// A shell script that records its start and environment, then sleeps; the rest is padding that gzip packs to about a
 /// third, like the agent's own programs.
-fn binary(size: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn binary(size: usize, seed: u64) -> Vec<u8> {
     let mut bytes = b"#!/bin/sh\nmkdir -p /var/lib/amazon-test\nenv > /var/lib/amazon-test/started\nexec sleep infinity\nexit\n".to_vec();
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     while bytes.len() < size {

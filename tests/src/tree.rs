@@ -18,6 +18,24 @@ pub struct MiniTree {
 impl MiniTree {
     /// `id` and `version` as in os-release, `arch` as dpkg names it.
     pub fn new(id: &str, name: &str, version: &str, arch: &str) -> Self {
+        let tree = Self::bare(id, name, version, arch);
+        for dir in ["var/lib/dpkg/info", "var/lib/dpkg/updates"] {
+            fs::create_dir_all(tree.path().join(dir)).expect("directory");
+        }
+        tree.put(
+            "var/lib/dpkg/status",
+            &format!(
+                "Package: libc6\nStatus: install ok installed\nArchitecture: {arch}\nVersion: 2.36-9\n\n"
+            ),
+        );
+        tree.put("var/lib/dpkg/lock", "");
+        tree.put("etc/ca-certificates.conf", "# none\n");
+        tree.put("etc/ssl/certs/ca-certificates.crt", "");
+        tree
+    }
+
+    /// Without any package database.
+    pub fn bare(id: &str, name: &str, version: &str, arch: &str) -> Self {
         let tree = Self {
             dir: tempfile::tempdir().expect("directory"),
         };
@@ -29,8 +47,7 @@ impl MiniTree {
             "usr/bin",
             "usr/lib",
             "usr/sbin",
-            "var/lib/dpkg/info",
-            "var/lib/dpkg/updates",
+            "var/lib",
             "etc/ssl/certs",
             "tmp",
         ] {
@@ -42,15 +59,6 @@ impl MiniTree {
         for program in ["sh", "bash", "ls", "cat"] {
             fs::write(tree.path().join("usr/bin").join(program), elf(arch)).expect("program");
         }
-        tree.put(
-            "var/lib/dpkg/status",
-            &format!(
-                "Package: libc6\nStatus: install ok installed\nArchitecture: {arch}\nVersion: 2.36-9\n\n"
-            ),
-        );
-        tree.put("var/lib/dpkg/lock", "");
-        tree.put("etc/ca-certificates.conf", "# none\n");
-        tree.put("etc/ssl/certs/ca-certificates.crt", "");
         tree
     }
 

@@ -6,15 +6,19 @@ pub mod transport;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use ssmbake_manifests::{AgentFacts, AgentVersion, Channel, PackageFormat};
+use ssmbake_manifests::{AgentFacts, AgentVersion, Arch, Channel, PackageFormat};
 
 pub use openpgp::{KeyRing, KeyRingError, VerifyError, Vouched};
 pub use transport::{NetworkError, Progress, ProxySettings, Transport, TransportOptions};
 
 use crate::error::IoError;
-use crate::packages::PackageError;
-use crate::packages::deb::archive::{DebPackage, Limits};
+use crate::packages::deb::archive::DebPackage;
+use crate::packages::rpm::archive::RpmPackage;
+use crate::packages::unpack::{Limits, MakeSpool};
+use crate::packages::{Package, PackageError};
+use crate::txn::SpoolSlice;
 use ssmbake_manifests::hex;
 
 /// Why there is no verified package.
@@ -48,7 +52,7 @@ pub enum AcquireError {
 /// A package whose signature, version and content were checked. There is no other way to make one than [`fetch`].
 #[derive(Debug)]
 pub struct Verified {
-    package: DebPackage,
+    package: Package,
     vouched: Vouched,
     sha256: [u8; 32],
     url: String,
@@ -56,7 +60,7 @@ pub struct Verified {
 
 impl Verified {
     /// The package.
-    pub fn package(&self) -> &DebPackage {
+    pub fn package(&self) -> &Package {
         &self.package
     }
 
@@ -85,8 +89,10 @@ pub struct FetchRequest {
     pub version: AgentVersion,
     /// The bucket's folder.
     pub folder: String,
-    /// dpkg's name of the architecture.
-    pub arch: String,
+    /// The package's format.
+    pub format: PackageFormat,
+    /// The architecture.
+    pub arch: Arch,
     /// Where verified packages are kept; none: nowhere.
     pub cache: Option<PathBuf>,
     /// For private, unlinked files.
@@ -119,7 +125,7 @@ pub fn fetch(
     let base = request.base_url.trim_end_matches('/');
     let url = format!(
         "{base}/{}",
-        agent.package_path(&request.version, &request.folder, PackageFormat::Deb)
+        agent.package_path(&request.version, &request.folder, request.format)
     );
     let store = store::Store::new(request.cache.as_deref(), &request.temp_dir);
     let limit = agent.limits.package_bytes;
@@ -145,8 +151,7 @@ pub fn fetch(
         members: usize::try_from(agent.limits.entries).unwrap_or(usize::MAX),
     };
     let spool = || unpack_into().or_else(|_| store.private_file());
-    let package = DebPackage::read(&fetched.file, fetched.size, &spool, limits)?;
-    package.expect(&request.version, &request.arch)?;
+    let package = read(&fetched, request, &spool, limits)?;
     if !from_cache {
         store.keep(&url, &fetched)?;
     }
@@ -156,4 +161,32 @@ pub fn fetch(
         sha256: fetched.sha256,
         url,
     })
+}
+
+/// Reads the verified file; it must hold what was asked for.
+fn read(
+    fetched: &store::Fetched,
+    request: &FetchRequest,
+    spool: &MakeSpool<'_>,
+    limits: Limits,
+) -> Result<Package, AcquireError> {
+    if request.format == PackageFormat::Rpm {
+        let file = fetched
+            .file
+            .try_clone()
+            .map_err(|error| IoError::new("share", "the package", error))?;
+        let whole = SpoolSlice {
+            spool: Arc::new(file),
+            offset: 0,
+            len: fetched.size,
+            sha256: fetched.sha256,
+            is_whole: true,
+        };
+        let rpm = RpmPackage::read(whole, spool, limits)?;
+        rpm.expect(&request.version, request.arch.rpm_names())?;
+        return Ok(Package::Rpm(Box::new(rpm)));
+    }
+    let deb = DebPackage::read(&fetched.file, fetched.size, spool, limits)?;
+    deb.expect(&request.version, request.arch.debian_name())?;
+    Ok(Package::Deb(deb))
 }

@@ -1,12 +1,18 @@
-//! The agent in a tree: as a deb, as a snap, its configuration, whether it starts.
+//! The agent in a tree: as a package, as a snap, its configuration, whether it starts.
 
-use ssmbake_manifests::{Os, ServiceManager};
+use ssmbake_manifests::{Os, PackageFormat, ServiceManager};
 
 use super::ProbeError;
-use super::facts::{AgentInTree, ConfigFacts, DebFacts, SnapFacts};
+use super::facts::{AgentInTree, ConfigFacts, Evidence, PackageFacts, SnapFacts};
 use crate::config;
 use crate::digest::sha256_hex;
-use crate::packages::deb::database::{self, PACKAGE, StatusDb};
+use crate::error::IoError;
+use crate::packages::deb::database::{self, StatusDb};
+use crate::packages::rpm::archive::files;
+use crate::packages::rpm::database::{Database, DatabaseError};
+use crate::packages::rpm::header::Header;
+use crate::packages::rpm::register;
+use crate::packages::{PACKAGE, PackageError};
 use crate::root::{Last, Root, RootPath};
 use crate::service::{Enablement, systemd, upstart};
 
@@ -26,7 +32,11 @@ enum Seeded {
 }
 
 /// The agent's state and its configuration text.
-pub(super) fn look(root: &Root, os: &Os) -> Result<(AgentInTree, Option<String>), ProbeError> {
+pub(super) fn look(
+    root: &Root,
+    os: &Os,
+    rpm_database: Option<&Database>,
+) -> Result<(AgentInTree, Option<String>), ProbeError> {
     let (config, config_text) = config_facts(root)?;
     let enablement = match os.service {
         ServiceManager::Systemd => systemd::state(root, systemd::UNIT)?,
@@ -34,8 +44,19 @@ pub(super) fn look(root: &Root, os: &Os) -> Result<(AgentInTree, Option<String>)
         ServiceManager::Sysvinit | ServiceManager::Scm => Enablement::Missing,
     };
     let proxy = root.read(&config::proxy::place(os.service), CONFIG_LIMIT)?;
+    let (package, package_unknown) = match os.package {
+        PackageFormat::Deb => (deb(root)?, None),
+        PackageFormat::Rpm => match rpm(root, rpm_database) {
+            Ok(package) => (package, None),
+            Err(DatabaseError::Io(error)) => return Err(error.into()),
+            // The rest of the tree can be told all the same.
+            Err(error) => (None, Some(error.to_string())),
+        },
+        PackageFormat::Exe => (None, None),
+    };
     let agent = AgentInTree {
-        deb: deb(root)?,
+        package,
+        package_unknown,
         snap: snap(root)?,
         enablement,
         config,
@@ -44,7 +65,7 @@ pub(super) fn look(root: &Root, os: &Os) -> Result<(AgentInTree, Option<String>)
     Ok((agent, config_text))
 }
 
-fn deb(root: &Root) -> Result<Option<DebFacts>, ProbeError> {
+fn deb(root: &Root) -> Result<Option<PackageFacts>, ProbeError> {
     let Some(bytes) = root.read(&RootPath::fixed(database::STATUS), database::STATUS_LIMIT)? else {
         return Ok(None);
     };
@@ -56,13 +77,53 @@ fn deb(root: &Root) -> Result<Option<DebFacts>, ProbeError> {
         return Ok(None);
     };
     let missing_file = missing_file(root, &record)?;
-    Ok(Some(DebFacts {
+    Ok(Some(PackageFacts {
+        format: PackageFormat::Deb,
+        record: Evidence::line(database::STATUS, record.line, format!("Package: {PACKAGE}")),
         version: record.version,
         want: record.want,
         state: record.state,
         missing_file,
-        line: record.line,
     }))
+}
+
+/// In rpm's database, or waiting for rpm's attention at first boot.
+fn rpm(root: &Root, database: Option<&Database>) -> Result<Option<PackageFacts>, DatabaseError> {
+    let pending = match register::pending(root) {
+        Ok(pending) => pending.map(|header| (header, register::PACKAGE_FILE.to_owned(), "unregistered")),
+        Err(PackageError::Io(error)) => return Err(error.into()),
+        // A file that is no package registers nothing.
+        Err(_) => None,
+    };
+    let found = match (pending, database) {
+        (Some(pending), _) => Some(pending),
+        (None, Some(database)) => {
+            let named = database.named(root, PACKAGE)?.pop();
+            named.map(|one| (one.header, database.path().to_string(), "installed"))
+        }
+        (None, None) => None,
+    };
+    let Some((header, place, state)) = found else {
+        return Ok(None);
+    };
+    Ok(Some(PackageFacts {
+        format: PackageFormat::Rpm,
+        version: header.evr(),
+        want: "install".to_owned(),
+        state: state.to_owned(),
+        missing_file: missing_rpm_file(root, &header)?,
+        record: Evidence::path(place, header.evr()),
+    }))
+}
+
+fn missing_rpm_file(root: &Root, header: &Header) -> Result<Option<String>, IoError> {
+    // rpm wrote it, or we did; one with bad paths is for `audit` by its other signs.
+    for (path, info) in files(header).unwrap_or_default() {
+        if !info.is_ghost() && !info.is_config() && root.meta(&path, Last::Keep)?.is_none() {
+            return Ok(Some(path.to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// The first file of the package that is gone; conffiles may be deleted by the administrator.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{Arch, Family, Os, ServiceManager, TrustStore};
+use ssmbake_manifests::{Arch, Family, Os, PackageFormat, ServiceManager, TrustStore};
 
 use super::windows::WindowsFacts;
+use crate::packages::rpm::database::Database;
 use crate::root::RootPath;
 use crate::service::Enablement;
 use crate::trust::AnchorState;
@@ -111,20 +112,29 @@ pub struct Environment {
     pub packer: Option<String>,
 }
 
-/// The agent as a deb.
+/// The agent as a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DebFacts {
+pub struct PackageFacts {
+    /// Its format.
+    pub format: PackageFormat,
     /// Package version, `3.3.1957.0-1`.
     pub version: String,
     /// What the administrator wants: `install`, `hold`, …
     pub want: String,
-    /// `installed`, `config-files`, `half-installed`, …
+    /// `installed`, or dpkg's `config-files`, `half-installed`, …, or `unregistered`: rpm learns of it at first boot.
     pub state: String,
     /// A file of the package that is missing.
     pub missing_file: Option<String>,
-    /// Line of its paragraph in the status file.
-    pub line: usize,
+    /// The record in the package database.
+    pub record: Evidence,
+}
+
+impl PackageFacts {
+    /// Whether its files are in place.
+    pub fn is_installed(&self) -> bool {
+        matches!(self.state.as_str(), "installed" | "unregistered")
+    }
 }
 
 /// The agent as a snap.
@@ -159,8 +169,10 @@ pub enum ConfigFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentInTree {
-    /// As a deb.
-    pub deb: Option<DebFacts>,
+    /// As a package.
+    pub package: Option<PackageFacts>,
+    /// Why nobody can say whether there is a package.
+    pub package_unknown: Option<String>,
     /// As a snap.
     pub snap: Option<SnapFacts>,
     /// Whether it starts at boot.
@@ -202,6 +214,8 @@ pub struct Facts {
     pub service_manager: Found<ServiceManager>,
     /// The package manager.
     pub package_manager: Found<String>,
+    /// rpm's database.
+    pub rpm_database: Option<Database>,
     /// The trust store.
     pub trust: Found<TrustFacts>,
     /// The agent.
@@ -223,6 +237,7 @@ impl Facts {
             &self.os,
             &self.arch,
             &self.service_manager,
+            &self.rpm_database,
             &self.trust,
             &self.agent,
             &self.trust.value.digests,

@@ -13,13 +13,14 @@ mod windows;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use ssmbake_manifests::{Arch, Catalog, Os, ServiceManager, TrustStore};
+use ssmbake_manifests::{Arch, Catalog, Os, PackageFormat, ServiceManager, TrustStore};
 
 pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
 pub use windows::WindowsFacts;
 
 use crate::error::IoError;
+use crate::packages::rpm::database::Database;
 use crate::root::{Last, Root, RootPath};
 use crate::trust::{debian, read_bundle};
 
@@ -78,13 +79,18 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
     }
     let (os, os_found) = os::identify(root, catalog, hints.claimed_os.as_deref())?;
     let arch = architecture(root)?;
-    let (agent, config_text) = agent::look(root, os)?;
+    let rpm_database = match os.package {
+        PackageFormat::Rpm => Database::find(root)?,
+        _ => None,
+    };
+    let (agent, config_text) = agent::look(root, os, rpm_database.as_ref())?;
     Ok(Facts {
         schema: SCHEMA,
         os: os_found,
         arch,
         service_manager: service_manager(root, os)?,
         package_manager: package_manager(root)?,
+        rpm_database,
         trust: trust(root, catalog, os)?,
         agent,
         environment: environment::look(root, hints)?,

@@ -151,13 +151,15 @@ pub(super) fn probe(
             value: ServiceManager::Scm,
             evidence: vec![Evidence::path(system.path.as_str(), "Windows")],
         },
+        rpm_database: None,
         package_manager: Found {
             value: "none".to_owned(),
             evidence: Vec::new(),
         },
         trust: trust(catalog, os, &software)?,
         agent: AgentInTree {
-            deb: None,
+            package: None,
+            package_unknown: None,
             snap: None,
             enablement,
             config: ConfigFacts::Absent,

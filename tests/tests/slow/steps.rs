@@ -41,7 +41,8 @@ fn verified(root: &Root, mirror: &Mirror) -> Verified {
         base_url: mirror.url.clone(),
         version: V1.parse().expect("version"),
         folder: "debian_amd64".to_owned(),
-        arch: "amd64".to_owned(),
+        format: ssmbake_manifests::PackageFormat::Deb,
+        arch: ssmbake_manifests::Arch::Amd64,
         cache: None,
         temp_dir: std::env::temp_dir(),
     };

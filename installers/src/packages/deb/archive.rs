@@ -5,70 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 
 use ssmbake_manifests::AgentVersion;
 
 use super::ar::{self, ArMember};
 use super::control::Paragraph;
-use super::database::PACKAGE;
 use super::payload::read_payload;
 use super::version::upstream;
-use crate::error::IoError;
-use crate::packages::PackageError;
+use crate::packages::unpack::{self, Limits, MakeSpool, Member, Stretch, malformed};
+use crate::packages::{PACKAGE, PackageError};
 use crate::root::RootPath;
-use crate::txn::SpoolSlice;
-
-/// What one package may be.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of the unpacked payload.
-    pub unpacked: u64,
-    /// Members of the payload.
-    pub members: usize,
-}
 
 /// All control files together; the real ones are a few kilobytes.
 const CONTROL_LIMIT: u64 = 4 * 1024 * 1024;
-pub(super) const CHUNK: usize = 256 * 1024;
-
-/// Makes empty files without a name.
-pub type MakeSpool<'a> = dyn Fn() -> Result<File, IoError> + 'a;
-
-/// What a payload member is.
-#[derive(Debug, Clone)]
-pub enum MemberKind {
-    /// A directory.
-    Dir,
-    /// A regular file and its MD5, which dpkg's database speaks.
-    File {
-        /// Its bytes.
-        slice: SpoolSlice,
-        /// Digest.
-        md5: [u8; 16],
-    },
-    /// A symbolic link and its text.
-    Link(String),
-    /// Another name of an earlier member.
-    HardLink(RootPath),
-}
-
-/// A payload member.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// Its place in the target.
-    pub path: RootPath,
-    /// What it is.
-    pub kind: MemberKind,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Seconds since the epoch.
-    pub mtime: i64,
-}
 
 /// A package that was read whole and found honest.
 #[derive(Debug)]
@@ -128,35 +78,16 @@ impl DebPackage {
     }
 }
 
-pub(super) fn malformed(part: &str, why: impl std::fmt::Display) -> PackageError {
-    PackageError::Malformed(format!("{part}: {why}"))
-}
-
 pub(super) fn decoder<'a>(
     file: &'a File,
     member: &ArMember,
 ) -> Result<Box<dyn Read + Send + 'a>, PackageError> {
-    let mut source = file;
-    source
-        .seek(SeekFrom::Start(member.offset))
-        .map_err(|error| malformed(&member.name, error))?;
-    let source = io::BufReader::with_capacity(CHUNK, source.take(member.size));
     let ending = member.name.split_once(".tar").map_or("", |(_, ending)| ending);
-    Ok(match ending {
-        "" => Box::new(source),
-        ".gz" => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
-        ".xz" => Box::new(lzma_rust2::XzReader::new(source, true)),
-        ".zst" => {
-            let inner = ruzstd::decoding::StreamingDecoder::new(source);
-            Box::new(inner.map_err(|error| malformed(&member.name, error))?)
-        }
-        _ => {
-            return Err(malformed(
-                &member.name,
-                "its compression is none of none, gz, xz, zst",
-            ));
-        }
-    })
+    let stretch = Stretch {
+        offset: member.offset,
+        len: member.size,
+    };
+    unpack::decoder(file, stretch, &member.name, ending.trim_start_matches('.'))
 }
 
 type ControlFiles = BTreeMap<String, (Vec<u8>, u32)>;

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-/// The agent's name in every Debian-family archive.
-pub const PACKAGE: &str = "amazon-ssm-agent";
 /// dpkg's database directory.
 pub const DIR: &str = "/var/lib/dpkg";
 /// The status file.

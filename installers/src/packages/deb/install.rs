@@ -6,52 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use md5::{Digest, Md5};
 
-use super::archive::{DebPackage, Member, MemberKind};
+use super::archive::DebPackage;
 use super::conffile::{Situation, Verdict, judge};
-use super::database::{self, Conffile, PACKAGE, Record, StatusDb};
+use super::database::{self, Conffile, Record, StatusDb};
 use super::relation;
-use crate::error::IoError;
-use crate::packages::PackageError;
+use crate::packages::unpack::{Member, MemberKind};
+use crate::packages::{InstallError, Kept, PACKAGE, PackageError, conflict};
 use crate::root::{Last, Root, RootPath};
 use crate::txn::{ChangeSet, Content, OnLink, Perm, Want};
 use ssmbake_manifests::hex;
 
 const SMALL_FILE: usize = 16 * 1024 * 1024;
-
-/// Why a good package cannot be installed in this tree.
-#[derive(Debug, thiserror::Error)]
-pub enum InstallError {
-    /// The tree's own state is against it.
-    #[error("{what}")]
-    Conflict {
-        /// What is in the way.
-        what: String,
-        /// What to do about it.
-        hint: String,
-    },
-    /// The package is at fault.
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    /// The disk said no.
-    #[error(transparent)]
-    Io(#[from] IoError),
-}
-
-fn conflict(what: impl Into<String>, hint: impl Into<String>) -> InstallError {
-    InstallError::Conflict {
-        what: what.into(),
-        hint: hint.into(),
-    }
-}
-
-/// Something the user should know about one path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// The conffile that was kept.
-    pub path: RootPath,
-    /// Where the package's version of it stands now.
-    pub offered: RootPath,
-}
 
 /// Adds to `set` what installing `package` takes.
 pub fn install(root: &Root, package: &DebPackage, set: &mut ChangeSet) -> Result<Vec<Kept>, InstallError> {
@@ -215,7 +180,7 @@ fn put_payload(
                 let to = root.canonical(to, Last::Keep)?;
                 set.put(root, &member.path, OnLink::Replace, Want::HardLink { to })?;
             }
-            MemberKind::File { slice, md5 } => {
+            MemberKind::File { slice, digest } => {
                 let content = Content::Spool(slice.clone());
                 let want = Want::File {
                     content,
@@ -223,7 +188,7 @@ fn put_payload(
                     mtime: Some((member.mtime, 0)),
                 };
                 if package.conffiles.iter().any(|path| path == member.path.as_str()) {
-                    kept.extend(put_conffile(root, member, &hex::encode(md5), want, old, set)?);
+                    kept.extend(put_conffile(root, member, &hex::encode(digest), want, old, set)?);
                 } else {
                     set.put(root, &member.path, OnLink::Replace, want)?;
                 }
@@ -369,10 +334,10 @@ fn list(package: &DebPackage) -> String {
 fn md5sums(package: &DebPackage) -> String {
     let mut text = String::new();
     for member in &package.members {
-        if let MemberKind::File { md5, .. } = &member.kind {
+        if let MemberKind::File { digest, .. } = &member.kind {
             text.push_str(&format!(
                 "{}  {}\n",
-                hex::encode(md5),
+                hex::encode(digest),
                 member.path.as_str().trim_start_matches('/')
             ));
         }
@@ -413,7 +378,7 @@ fn stanza(package: &DebPackage, old: Option<&Record>) -> Result<String, InstallE
 
 fn shipped(package: &DebPackage, path: &str) -> Conffile {
     let digest = match package.member(path).map(|member| &member.kind) {
-        Some(MemberKind::File { md5, .. }) => hex::encode(md5),
+        Some(MemberKind::File { digest, .. }) => hex::encode(digest),
         // The agent's package names two files that it does not ship; this is dpkg's word for them.
         _ => "newconffile".to_owned(),
     };

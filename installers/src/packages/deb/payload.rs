@@ -1,188 +1,35 @@
 //! The payload of a deb: every member judged, its bytes hashed and unpacked into files without a name.
 
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io::{self, Read};
 
-use md5::Md5;
-use sha2::{Digest, Sha256};
+use md5::{Digest, Md5};
 
 use super::ar::ArMember;
-use super::archive::{CHUNK, Limits, MakeSpool, Member, MemberKind, decoder, malformed};
-use crate::error::IoError;
+use super::archive::decoder;
 use crate::packages::PackageError;
-use crate::root::RootPath;
-use crate::txn::SpoolSlice;
+use crate::packages::unpack::{
+    ChunkReader, Limits, MakeSpool, Member, MemberKind, Seen, Spools, decoded, malformed, payload_error,
+    place, spool_file,
+};
 
 /// PATH_MAX.
 const LONG_NAME: u64 = 4096;
-/// Large members get a file of their own, which can become the target's without another copy; the many small ones
-/// share one.
-const OWN_FILE_FROM: u64 = 64 * 1024;
-const OWN_FILES: usize = 64;
 
-/// The decoder runs on a thread of its own while this one hashes and writes.
 pub(super) fn read_payload(
     file: &File,
     member: &ArMember,
     spool: &MakeSpool<'_>,
     limits: Limits,
 ) -> Result<(Vec<Member>, bool), PackageError> {
-    let source = decoder(file, member)?;
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(8);
-        scope.spawn(move || pump(source, &sender));
-        let reader = ChunkReader {
-            receiver,
-            chunk: Vec::new(),
-            at: 0,
-            total: 0,
-            limit: limits.unpacked,
-        };
-        collect(
-            reader,
-            &mut Spools::new(spool, limits.unpacked),
-            limits,
-            &member.name,
-        )
+    let mut spools = Spools::new(spool, limits.unpacked);
+    decoded(decoder(file, member)?, limits.unpacked, |reader| {
+        collect(reader, &mut spools, limits, &member.name)
     })
 }
 
-fn pump(mut source: Box<dyn Read + Send + '_>, sender: &SyncSender<io::Result<Vec<u8>>>) {
-    loop {
-        let mut chunk = vec![0; CHUNK];
-        let message = match source.read(&mut chunk) {
-            Ok(0) => return,
-            Ok(got) => {
-                chunk.truncate(got);
-                Ok(chunk)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
-        };
-        let is_last = message.is_err();
-        // A closed channel means that the reader has found a reason to stop.
-        if sender.send(message).is_err() || is_last {
-            return;
-        }
-    }
-}
-
-/// Passes the decoded bytes on, up to the limit.
-struct ChunkReader {
-    receiver: Receiver<io::Result<Vec<u8>>>,
-    chunk: Vec<u8>,
-    at: usize,
-    total: u64,
-    limit: u64,
-}
-
-impl Read for ChunkReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.chunk.len() {
-            match self.receiver.recv() {
-                Err(_) => return Ok(0),
-                Ok(chunk) => self.chunk = chunk?,
-            }
-            self.at = 0;
-            self.total += self.chunk.len() as u64;
-            if self.total > self.limit {
-                return Err(io::Error::other(OverLimit));
-            }
-        }
-        let count = buffer.len().min(self.chunk.len() - self.at);
-        buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("over the limit")]
-struct OverLimit;
-
-/// Our own error travels through the tar reader inside an `io::Error`.
-fn payload_error(error: io::Error, name: &str, limit: u64) -> PackageError {
-    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(cause) = inner {
-        if cause.is::<OverLimit>() {
-            return PackageError::TooLarge { limit };
-        }
-        let wrapped = cause
-            .downcast_ref::<io::Error>()
-            .and_then(|error| error.get_ref());
-        inner = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => cause.source(),
-        };
-    }
-    malformed(name, error)
-}
-
-/// The unnamed files of one package.
-struct Spools<'a> {
-    make: &'a MakeSpool<'a>,
-    own: usize,
-    shared: Option<Arc<File>>,
-    /// Bytes in the shared file.
-    used: u64,
-    /// Bytes that may still come.
-    left: u64,
-    limit: u64,
-}
-
-/// Where one member's bytes go.
-struct Place {
-    file: Arc<File>,
-    offset: u64,
-    is_whole: bool,
-}
-
-impl<'a> Spools<'a> {
-    fn new(make: &'a MakeSpool<'a>, limit: u64) -> Self {
-        Self {
-            make,
-            own: 0,
-            shared: None,
-            used: 0,
-            left: limit,
-            limit,
-        }
-    }
-
-    /// A bomb is found by what its headers promise, before a byte of it is written.
-    fn place(&mut self, len: u64) -> Result<Place, PackageError> {
-        let limit = self.limit;
-        self.left = self
-            .left
-            .checked_sub(len)
-            .ok_or(PackageError::TooLarge { limit })?;
-        if len >= OWN_FILE_FROM && self.own < OWN_FILES {
-            self.own += 1;
-            return Ok(Place {
-                file: Arc::new((self.make)()?),
-                offset: 0,
-                is_whole: true,
-            });
-        }
-        let file = match &self.shared {
-            Some(file) => Arc::clone(file),
-            None => Arc::clone(self.shared.insert(Arc::new((self.make)()?))),
-        };
-        let offset = self.used;
-        self.used += len;
-        Ok(Place {
-            file,
-            offset,
-            is_whole: false,
-        })
-    }
-}
-
 fn collect(
-    mut reader: ChunkReader,
+    reader: &mut ChunkReader,
     spools: &mut Spools<'_>,
     limits: Limits,
     name: &str,
@@ -191,7 +38,7 @@ fn collect(
     let mut members: Vec<Member> = Vec::new();
     let mut seen = Seen::default();
     let mut has_root = false;
-    let mut archive = tar::Archive::new(&mut reader);
+    let mut archive = tar::Archive::new(&mut *reader);
     let mut long = LongNames::default();
     // Raw: the tar crate would read a long name of any size into memory.
     for entry in archive.entries().map_err(bad)?.raw(true) {
@@ -214,7 +61,7 @@ fn collect(
         }
     }
     // To the very end, so that the compressor's own checksum is checked.
-    io::copy(&mut reader, &mut io::sink()).map_err(bad)?;
+    io::copy(reader, &mut io::sink()).map_err(bad)?;
     Ok((members, has_root))
 }
 
@@ -313,107 +160,16 @@ fn read_member<R: Read>(
     }))
 }
 
-/// `./usr/bin/x` → `/usr/bin/x`; the root directory itself is none.
-fn place(raw: &str) -> Result<Option<RootPath>, &'static str> {
-    if raw.starts_with('/') {
-        return Err("has an absolute path");
-    }
-    let inner = raw.strip_prefix("./").unwrap_or(raw).trim_end_matches('/');
-    if inner.is_empty() || inner == "." {
-        return Ok(None);
-    }
-    if inner.split('/').any(|part| part == "..") {
-        return Err("leads out of the root with `..`");
-    }
-    RootPath::new(&format!("/{inner}"))
-        .map(Some)
-        .map_err(|_| "has a path that is not plain")
-}
-
 fn read_file<R: Read>(
     entry: &mut tar::Entry<'_, R>,
     spools: &mut Spools<'_>,
     bad: &dyn Fn(io::Error) -> PackageError,
 ) -> Result<MemberKind, PackageError> {
     let len = entry.size();
-    let place = spools.place(len)?;
-    let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
-    let mut buffer = vec![0; CHUNK];
-    let mut total = 0;
-    loop {
-        let got = entry.read(&mut buffer).map_err(bad)?;
-        if got == 0 {
-            break;
-        }
-        total += got as u64;
-        // A full disk is not the package's fault.
-        let mut file: &File = &place.file;
-        file.write_all(&buffer[..got])
-            .map_err(|error| IoError::new("unpack into", "a temporary file", error))?;
-        sha256.update(&buffer[..got]);
-        md5.update(&buffer[..got]);
-    }
-    if total != len {
-        return Err(bad(io::ErrorKind::UnexpectedEof.into()));
-    }
-    let slice = SpoolSlice {
-        spool: place.file,
-        offset: place.offset,
-        len,
-        sha256: sha256.finalize().into(),
-        is_whole: place.is_whole,
-    };
+    let mut md5 = Md5::new();
+    let slice = spool_file(entry, len, spools, &mut |bytes| md5.update(bytes), bad)?;
     Ok(MemberKind::File {
         slice,
-        md5: md5.finalize().into(),
+        digest: md5.finalize().to_vec(),
     })
-}
-
-/// What the members so far rule out for the next.
-#[derive(Default)]
-struct Seen {
-    paths: BTreeSet<RootPath>,
-    files: BTreeSet<RootPath>,
-    not_dirs: BTreeSet<RootPath>,
-    /// Every directory that a member lies below.
-    above: BTreeSet<RootPath>,
-}
-
-impl Seen {
-    fn admit(&mut self, member: &Member) -> Result<(), PackageError> {
-        let hostile = |why| {
-            Err(PackageError::Hostile {
-                member: member.path.to_string(),
-                why,
-            })
-        };
-        if !self.paths.insert(member.path.clone()) {
-            return hostile("stands twice in the archive");
-        }
-        let mut above = member.path.parent();
-        while let Some(dir) = above {
-            if self.not_dirs.contains(&dir) {
-                return hostile("lies below a member that is no directory");
-            }
-            above = dir.parent();
-            self.above.insert(dir);
-        }
-        match &member.kind {
-            MemberKind::Dir => {}
-            MemberKind::HardLink(to) if !self.files.contains(to) => {
-                return hostile("is a hard link to no member");
-            }
-            kind => {
-                if matches!(kind, MemberKind::File { .. }) {
-                    self.files.insert(member.path.clone());
-                }
-                // A link that stands where earlier members went through is as bad as the other order.
-                if self.above.contains(&member.path) {
-                    return hostile("replaces a directory of earlier members");
-                }
-                self.not_dirs.insert(member.path.clone());
-            }
-        }
-        Ok(())
-    }
 }

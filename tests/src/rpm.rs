@@ -1,0 +1,224 @@
+//! Stand-ins for the agent's rpm, built by rpmbuild, and trees whose database rpm itself has made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::mirror::Mirror;
+use crate::must;
+use crate::package::{BINARIES, UNIT, binary};
+use crate::tree::MiniTree;
+use crate::world::{V1, V2, world};
+
+/// An agent package to build.
+#[derive(Debug, Clone)]
+pub struct AgentRpm {
+    /// `3.3.1957.0`.
+    pub version: String,
+    /// rpm's name.
+    pub arch: String,
+    /// Bytes of each of the six binaries.
+    pub binary_size: usize,
+    /// As rpmbuild takes it: `w6.gzdio`, `w2.xzdio`, `w3.zstdio`, `w9.bzdio`, `w2.lzdio`.
+    pub payload: String,
+    /// Added to the unit, so that versions differ in a configuration file.
+    pub unit_comment: String,
+    /// OpenPGP's number of the digest of files.
+    pub digest: u32,
+    /// Lines for the spec's preamble.
+    pub preamble: String,
+    /// Further files: path and content.
+    pub extra: Vec<(String, String)>,
+    /// `Name`.
+    pub name: String,
+}
+
+impl AgentRpm {
+    /// A small one for fast tests.
+    pub fn new(version: &str) -> Self {
+        Self {
+            version: version.to_owned(),
+            arch: "x86_64".to_owned(),
+            binary_size: 64 * 1024,
+            payload: "w6.gzdio".to_owned(),
+            unit_comment: format!("# {version}\n"),
+            digest: 8,
+            preamble: String::new(),
+            extra: Vec::new(),
+            name: "amazon-ssm-agent".to_owned(),
+        }
+    }
+
+    /// Builds it; the path of the rpm, below `dir`.
+    pub fn build(&self, dir: &Path) -> PathBuf {
+        let top = tempfile::tempdir_in(dir).expect("directory").keep();
+        let files = top.join("files");
+        let put = |path: &str, bytes: &[u8]| {
+            let place = files.join(path);
+            fs::create_dir_all(place.parent().expect("parent")).expect("directory");
+            fs::write(&place, bytes).expect("file");
+        };
+        for (number, name) in BINARIES.iter().enumerate() {
+            put(
+                &format!("usr/bin/{name}"),
+                &binary(self.binary_size, number as u64),
+            );
+        }
+        for name in [
+            "amazon-ssm-agent.json.template",
+            "seelog.xml.template",
+            "README.md",
+            "RELEASENOTES.md",
+            "NOTICE.md",
+        ] {
+            put(
+                &format!("etc/amazon/ssm/{name}"),
+                format!("{name} {}\n", self.version).as_bytes(),
+            );
+        }
+        put(
+            "etc/init/amazon-ssm-agent.conf",
+            b"start on (runlevel [345] and started network)\nexec /usr/bin/amazon-ssm-agent\n",
+        );
+        put(
+            "etc/systemd/system/amazon-ssm-agent.service",
+            format!("{UNIT}{}", self.unit_comment).as_bytes(),
+        );
+        for (path, text) in &self.extra {
+            put(path, text.as_bytes());
+        }
+        let spec = top.join("agent.spec");
+        fs::write(&spec, self.spec(&files)).expect("spec");
+        let mut command = Command::new("rpmbuild");
+        command.args(["-bb", "--quiet", "--target", &format!("{}-linux", self.arch)]);
+        for (name, value) in [
+            ("_topdir", top.to_str().expect("UTF-8")),
+            ("_binary_payload", &self.payload),
+            ("_binary_filedigest_algorithm", &self.digest.to_string()),
+            ("_build_id_links", "none"),
+            ("__os_install_post", "%{nil}"),
+            ("source_date_epoch_from_changelog", "0"),
+            ("use_source_date_epoch_as_buildtime", "1"),
+            ("clamp_mtime_to_source_date_epoch", "1"),
+        ] {
+            command.args(["--define", &format!("{name} {value}")]);
+        }
+        must(command.arg(&spec).env("SOURCE_DATE_EPOCH", "1700000000"));
+        let name = format!("{}-{}-1.{}.rpm", self.name, self.version, self.arch);
+        let built = top.join("RPMS").join(&self.arch).join(name);
+        let place = dir.join(format!(
+            "{}-{}-{}.rpm",
+            top.file_name().expect("name").to_string_lossy(),
+            self.version,
+            self.arch
+        ));
+        fs::rename(built, &place).expect("rename");
+        fs::remove_dir_all(&top).expect("clean up");
+        place
+    }
+
+    fn spec(&self, files: &Path) -> String {
+        let extra: String = self.extra.iter().map(|(path, _)| format!("/{path}\n")).collect();
+        format!(
+            "Name: {}\nVersion: {}\nRelease: 1\nSummary: stand-in for the agent\nLicense: Apache-2.0\nGroup: Amazon/Tools\n\
+             URL: https://example.invalid\nAutoReqProv: no\nRequires: /bin/sh\n{}\n%description\nIts layout and its scriptlets' ways.\n\
+             %install\nrm -rf %{{buildroot}}\nmkdir -p %{{buildroot}}/var/lib/amazon/ssm\ncp -a {}/. %{{buildroot}}/\n{FILES}{extra}{SCRIPTLETS}",
+            self.name,
+            self.version,
+            self.preamble,
+            files.display(),
+        )
+    }
+}
+
+const FILES: &str = "%files\n%defattr(-,root,root,-)\n%dir /etc/amazon/ssm\n/etc/amazon/ssm/*\n%attr(0755,root,root) /usr/bin/*\n\
+    %config(noreplace) /etc/systemd/system/amazon-ssm-agent.service\n%config(noreplace) /etc/init/amazon-ssm-agent.conf\n\
+    %dir /var/lib/amazon/ssm\n";
+/// They look at the running kernel and at the running systemd, never at the tree.
+const SCRIPTLETS: &str = "%pretrans\nif [[ $(uname -r) < 3.2 ]]; then exit 1; fi\n%posttrans\nif systemctl | grep -q '\\.mount'; then\n\
+    systemctl enable amazon-ssm-agent\n  systemctl start amazon-ssm-agent\nfi\n%preun\nexit 0\n";
+
+/// A built package of `version`, cached.
+pub fn rpm(version: &str) -> PathBuf {
+    static BUILT: Mutex<Vec<(String, PathBuf)>> = Mutex::new(Vec::new());
+    let mut built = BUILT.lock().expect("lock");
+    if let Some((_, path)) = built.iter().find(|(known, _)| known == version) {
+        return path.clone();
+    }
+    let path = AgentRpm::new(version).build(world().dir.path());
+    built.push((version.to_owned(), path.clone()));
+    path
+}
+
+/// The bucket's folder for rpms on amd64.
+pub const RPM_FOLDER: &str = "linux_amd64";
+
+/// A mirror with both versions as rpms.
+pub fn rpm_mirror() -> Mirror {
+    let mirror = Mirror::http();
+    for version in [V1, V2] {
+        publish(&mirror, version, RPM_FOLDER, &rpm(version));
+    }
+    mirror
+}
+
+/// Signs and offers an rpm.
+pub fn publish(mirror: &Mirror, version: &str, folder: &str, rpm: &Path) {
+    mirror.publish(version, folder, rpm, &world().signer.sign(rpm));
+}
+
+/// rpm of this machine on the database of `root`.
+pub fn host_rpm(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("rpm");
+    command
+        .arg("--root")
+        .arg(root)
+        .args(["--dbpath", "/var/lib/rpm"])
+        .args(arguments);
+    command
+}
+
+impl MiniTree {
+    /// A tree of an rpm family with an SQLite database that rpm has made: it knows one package, which owns /bin/sh.
+    pub fn rpm(id: &str, name: &str, version: &str, arch: &str) -> Self {
+        let tree = Self::bare(id, name, version, arch);
+        static DATABASE: Mutex<Option<tempfile::TempDir>> = Mutex::new(None);
+        let mut database = DATABASE.lock().expect("lock");
+        let made = database.get_or_insert_with(make_database);
+        must(
+            Command::new("cp")
+                .arg("-a")
+                .arg(made.path().join("var/lib/rpm"))
+                .arg(tree.path().join("var/lib/")),
+        );
+        tree
+    }
+
+    /// RHEL 9 on x86_64.
+    pub fn rhel() -> Self {
+        Self::rpm("rhel", "Red Hat Enterprise Linux", "9.4", "amd64")
+    }
+}
+
+fn make_database() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("directory");
+    let spec = dir.path().join("bash.spec");
+    let text = "Name: bash\nVersion: 5.1.8\nRelease: 9\nSummary: the shell of small trees\nLicense: none\nBuildArch: noarch\n\
+        AutoReqProv: no\nProvides: /bin/sh\n%description\nThe shell.\n%install\nmkdir -p %{buildroot}/usr/bin\n\
+        echo > %{buildroot}/usr/bin/bash\n%files\n/usr/bin/bash\n";
+    fs::write(&spec, text).expect("spec");
+    must(
+        Command::new("rpmbuild")
+            .args([
+                "-bb",
+                "--quiet",
+                "--define",
+                &format!("_topdir {}", dir.path().display()),
+            ])
+            .arg(&spec),
+    );
+    let built = dir.path().join("RPMS/noarch/bash-5.1.8-9.noarch.rpm");
+    must(host_rpm(dir.path(), &["--justdb", "--noscripts", "-U"]).arg(built));
+    dir
+}

@@ -110,6 +110,9 @@ pub struct Wanted {
         default_value = "latest"
     )]
     pub agent_version: String,
+    /// SHA-256 that the package must have, besides its signature or where AWS published none (before 3.1.1141.0)
+    #[arg(long, env = "SSMBAKE_SHA256", value_name = "HEX")]
+    pub sha256: Option<String>,
     /// Which of AWS's buckets to download from
     #[arg(long, env = "SSMBAKE_SOURCE", default_value = "regional")]
     pub source: SourceArg,

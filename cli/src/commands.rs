@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use serde_json::{Value, json};
 use ssmbake_installers::acquire::{
-    self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified,
+    self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified, Voucher,
 };
 use ssmbake_installers::plan::{Plan, Request, Step, VersionSpec};
 use ssmbake_installers::probe::{CallerHints, Facts, Place, RootChoice, probe};
@@ -15,7 +15,7 @@ use ssmbake_installers::root::Root;
 use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_installers::txn::{self, Settled};
 use ssmbake_installers::{apply, audit, plan, revert};
-use ssmbake_manifests::{Catalog, Channel, HostVariant, Service, catalog};
+use ssmbake_manifests::{Catalog, Channel, HostVariant, Service, catalog, hex};
 
 use crate::Environment;
 use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted};
@@ -378,6 +378,7 @@ impl Network<'_> {
             folder: folder.clone(),
             format,
             arch,
+            pin: plan.request.sha256.as_deref().and_then(hex::digest),
             cache: self.args.cache_dir.clone(),
             temp_dir,
         };
@@ -389,12 +390,14 @@ impl Network<'_> {
             &|| txn::unnamed_file(root),
             self.session.console,
         )?;
-        let vouched = verified.vouched();
-        let text = format!("verified {} with key {}", verified.sha256(), vouched.fingerprint);
+        let text = match verified.voucher() {
+            Voucher::Signature(by) => format!("verified {} with key {}", verified.sha256(), by.fingerprint),
+            Voucher::PinnedDigest => format!("verified {} as named; it has no signature", verified.sha256()),
+        };
         self.session.console.event(
             "verified",
             &text,
-            json!({ "sha256": verified.sha256(), "signature": vouched }),
+            json!({ "sha256": verified.sha256(), "voucher": verified.voucher() }),
         );
         Ok(Some(verified))
     }

@@ -42,6 +42,7 @@ pub(crate) fn build(
     let request = Request {
         region,
         version: version(&wanted.agent_version)?,
+        sha256: wanted.sha256.as_deref().map(sha256).transpose()?,
         source: source(wanted),
         target: match wanted.target {
             TargetArg::Ec2 => TargetKind::Ec2,
@@ -67,6 +68,18 @@ pub(crate) fn build(
         proxy,
     };
     Ok((request, warnings))
+}
+
+fn sha256(text: &str) -> Result<String, Failure> {
+    let text = text.trim().to_ascii_lowercase();
+    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text),
+        false => Err(Failure::new(
+            USAGE,
+            format!("`{text}` is no SHA-256"),
+            "give 64 hexadecimal digits, as sha256sum prints them",
+        )),
+    }
 }
 
 fn source(wanted: &Wanted) -> Source {

@@ -121,7 +121,7 @@ fn package_receipt(verified: &Verified) -> PackageReceipt {
         version: verified.package().version(),
         url: verified.url().to_owned(),
         sha256: verified.sha256(),
-        signature: verified.vouched().clone(),
+        voucher: verified.voucher().clone(),
     }
 }
 

@@ -96,6 +96,8 @@ pub struct Request {
     pub region: Option<Region>,
     /// The version.
     pub version: VersionSpec,
+    /// SHA-256 that the package must have, hex.
+    pub sha256: Option<String>,
     /// The bucket.
     pub source: Source,
     /// The kind of machine.
@@ -330,8 +332,15 @@ fn package_steps(
             "let `rpm -q rpm` run in the tree once, as root; `rpm --rebuilddb` repairs what is damaged",
         ));
     }
-    if let VersionSpec::Exact(version) = request.version {
-        check_version(version, catalog.agent(), os, notes)?;
+    let version = match (request.version, os.agent_max) {
+        (VersionSpec::Latest | VersionSpec::Stable, Some(max)) => {
+            notes.push(format!("{max} is the last agent that runs on {}", os.name));
+            VersionSpec::Exact(max)
+        }
+        (version, _) => version,
+    };
+    if let VersionSpec::Exact(version) = version {
+        check_version(version, request, catalog.agent(), os, notes)?;
         if is_installed(version, request.downgrade, facts)? {
             return Ok(Vec::new());
         }
@@ -341,7 +350,7 @@ fn package_steps(
     let base_url = base_url(request, catalog.agent())?;
     let registration = registration(facts, os)?;
     let mut steps = vec![Step::InstallPackage {
-        version: request.version,
+        version,
         base_url,
         folder,
         format: os.package,
@@ -378,6 +387,7 @@ fn registration(facts: &Facts, os: &Os) -> Result<Registration, PlanError> {
 /// Whether this version can run there and be verified.
 fn check_version(
     version: AgentVersion,
+    request: &Request,
     agent: &AgentFacts,
     os: &Os,
     notes: &mut Vec<String>,
@@ -391,10 +401,14 @@ fn check_version(
             hint: format!("use --version {max}"),
         });
     }
-    if version < agent.signature_since {
+    if version < agent.signature_since && request.sha256.is_none() {
+        let advice = match os.agent_max {
+            Some(_) => String::new(),
+            None => format!("use {} or later, or ", agent.signature_since),
+        };
         return Err(PlanError::Unsupported {
             what: format!("{version} was published without a signature"),
-            hint: format!("use {} or later", agent.signature_since),
+            hint: format!("{advice}name the SHA-256 of a package that you trust with --sha256"),
         });
     }
     if version < agent.floor {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::acquire::Vouched;
+use crate::acquire::Voucher;
 use crate::error::IoError;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::txn::{Change, ChangeSet, OnLink, Perm, Want};
@@ -72,7 +72,7 @@ pub struct PackageReceipt {
     /// SHA-256 of the file, hex.
     pub sha256: String,
     /// Who vouched for it.
-    pub signature: Vouched,
+    pub voucher: Voucher,
 }
 
 /// What was done to a root, over all runs.

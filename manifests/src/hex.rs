@@ -3,6 +3,11 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
 
+/// A SHA-256 from its 64 digits; none when they are not.
+pub fn digest(text: &str) -> Option<[u8; 32]> {
+    decode(text)?.try_into().ok()
+}
+
 /// Lower-case digits only: one spelling for one value.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digit = |b: &u8| match *b {

@@ -8,6 +8,7 @@
 )]
 
 pub mod digest;
+pub mod forge;
 pub mod mirror;
 pub mod package;
 pub mod rpm;
@@ -70,4 +71,10 @@ pub fn outcome(command: &mut Command) -> (i32, String, String) {
         text(&output.stdout),
         text(&output.stderr),
     )
+}
+
+/// SHA-256, hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    ssmbake_manifests::hex::encode(&sha2::Sha256::digest(bytes))
 }

@@ -30,6 +30,10 @@ pub struct AgentRpm {
     pub preamble: String,
     /// Further files: path and content.
     pub extra: Vec<(String, String)>,
+    /// Lines for `%install`, after the files were copied.
+    pub install: String,
+    /// Lines for `%files`.
+    pub files: String,
     /// `Name`.
     pub name: String,
 }
@@ -46,6 +50,8 @@ impl AgentRpm {
             digest: 8,
             preamble: String::new(),
             extra: Vec::new(),
+            install: String::new(),
+            files: String::new(),
             name: "amazon-ssm-agent".to_owned(),
         }
     }
@@ -123,11 +129,13 @@ impl AgentRpm {
         format!(
             "Name: {}\nVersion: {}\nRelease: 1\nSummary: stand-in for the agent\nLicense: Apache-2.0\nGroup: Amazon/Tools\n\
              URL: https://example.invalid\nAutoReqProv: no\nRequires: /bin/sh\n{}\n%description\nIts layout and its scriptlets' ways.\n\
-             %install\nrm -rf %{{buildroot}}\nmkdir -p %{{buildroot}}/var/lib/amazon/ssm\ncp -a {}/. %{{buildroot}}/\n{FILES}{extra}{SCRIPTLETS}",
+             %install\nrm -rf %{{buildroot}}\nmkdir -p %{{buildroot}}/var/lib/amazon/ssm\ncp -a {}/. %{{buildroot}}/\n{}\n{FILES}{extra}{}{SCRIPTLETS}",
             self.name,
             self.version,
             self.preamble,
             files.display(),
+            self.install,
+            self.files,
         )
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use ssmbake_manifests::{AgentFacts, AgentVersion, Arch, Channel, PackageFormat};
 
-pub use openpgp::{KeyRing, KeyRingError, VerifyError, Vouched};
+use openpgp::Check;
+pub use openpgp::{KeyRing, KeyRingError, VerifyError, Voucher};
 pub use transport::{NetworkError, Progress, ProxySettings, Transport, TransportOptions};
 
 use crate::error::IoError;
@@ -53,7 +54,7 @@ pub enum AcquireError {
 #[derive(Debug)]
 pub struct Verified {
     package: Package,
-    vouched: Vouched,
+    voucher: Voucher,
     sha256: [u8; 32],
     url: String,
 }
@@ -64,9 +65,9 @@ impl Verified {
         &self.package
     }
 
-    /// Who signed it.
-    pub fn vouched(&self) -> &Vouched {
-        &self.vouched
+    /// Who vouches for it.
+    pub fn voucher(&self) -> &Voucher {
+        &self.voucher
     }
 
     /// SHA-256 of the file, hex.
@@ -93,6 +94,8 @@ pub struct FetchRequest {
     pub format: PackageFormat,
     /// The architecture.
     pub arch: Arch,
+    /// SHA-256 that the package must have; what has no signature needs one.
+    pub pin: Option<[u8; 32]>,
     /// Where verified packages are kept; none: nowhere.
     pub cache: Option<PathBuf>,
     /// For private, unlinked files.
@@ -133,14 +136,27 @@ pub fn fetch(
         url: url.clone(),
         source,
     };
-    let cached = store.find(&url, limit, ring)?;
+    let is_signed = request.version >= agent.signature_since;
+    let cached = match is_signed {
+        true => store.find(&url, limit, ring)?,
+        false => None,
+    };
+    let is_pinned = |fetched: &store::Fetched| request.pin.is_none_or(|pin| pin == fetched.sha256);
+    let cached = cached.filter(is_pinned);
     let from_cache = cached.is_some();
     let fetched = match cached {
         Some(fetched) => fetched,
         None => {
             // The signature first: one that cannot count saves the download.
-            let signature = transport.get_small(&agent.signature_path(&url), agent.limits.signature_bytes)?;
-            let check = ring.begin(&signature).map_err(verify)?;
+            let (signature, check) = match (is_signed, request.pin) {
+                (false, Some(pin)) => (Vec::new(), Check::pinned(pin).map_err(verify)?),
+                (_, pin) => {
+                    let at = agent.signature_path(&url);
+                    let signature = transport.get_small(&at, agent.limits.signature_bytes)?;
+                    let check = ring.begin(&signature).map_err(verify)?.and(pin);
+                    (signature, check)
+                }
+            };
             let mut intake = store::Intake::new(store.private_file()?, check);
             transport.download(&url, &mut intake, limit, progress)?;
             intake.finish(signature).map_err(verify)?
@@ -152,12 +168,12 @@ pub fn fetch(
     };
     let spool = || unpack_into().or_else(|_| store.private_file());
     let package = read(&fetched, request, &spool, limits)?;
-    if !from_cache {
+    if is_signed && !from_cache {
         store.keep(&url, &fetched)?;
     }
     Ok(Verified {
         package,
-        vouched: fetched.vouched,
+        voucher: fetched.voucher,
         sha256: fetched.sha256,
         url,
     })

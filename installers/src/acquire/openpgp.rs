@@ -54,6 +54,16 @@ pub struct Vouched {
     pub digest_algorithm: String,
 }
 
+/// What vouches for a file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Voucher {
+    /// A signature by a key of the ring.
+    Signature(Vouched),
+    /// The user, who named its SHA-256: there is no signature.
+    PinnedDigest,
+}
+
 /// Why a certificate cannot join the ring.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the keyring {0}")]
@@ -96,6 +106,14 @@ pub enum VerifyError {
     BadSignature {
         /// The key.
         fingerprint: String,
+    },
+    /// Its SHA-256 is another than the user named.
+    #[error("its SHA-256 is {found}, {pinned} was named")]
+    OtherDigest {
+        /// As named, hex.
+        pinned: String,
+        /// As it is, hex.
+        found: String,
     },
 }
 
@@ -357,9 +375,11 @@ fn creation_time(config: &SignatureConfig) -> Option<i64> {
         })
 }
 
-/// Signatures of acceptable keys whose data is still to come.
+/// Signatures of acceptable keys, or a digest, whose data is still to come.
 pub struct Check<'ring> {
     candidates: Vec<Candidate<'ring>>,
+    /// SHA-256 that the data must have.
+    pin: Option<[u8; 32]>,
     /// Only where no candidate's hash is SHA-256 anyway.
     plain: Option<Hasher>,
 }
@@ -375,8 +395,8 @@ struct Candidate<'ring> {
 /// What a finished check has found.
 #[derive(Debug)]
 pub struct Checked {
-    /// Who signed.
-    pub vouched: Vouched,
+    /// Who signed or pinned.
+    pub voucher: Voucher,
     /// Plain SHA-256 of the data.
     pub sha256: [u8; 32],
 }
@@ -385,7 +405,23 @@ impl<'ring> Check<'ring> {
     fn new(candidates: Vec<Candidate<'ring>>) -> Result<Self, VerifyError> {
         let has_sha256 = candidates.iter().any(Candidate::is_sha256);
         let plain = (!has_sha256).then(|| hasher(HashAlgorithm::Sha256)).transpose()?;
-        Ok(Self { candidates, plain })
+        Ok(Self {
+            candidates,
+            pin: None,
+            plain,
+        })
+    }
+
+    /// Without any signature: the data must have the SHA-256 that the user named.
+    pub fn pinned(pin: [u8; 32]) -> Result<Self, VerifyError> {
+        Ok(Self::new(Vec::new())?.and(Some(pin)))
+    }
+
+    /// The data must have this SHA-256 besides.
+    #[must_use]
+    pub fn and(mut self, pin: Option<[u8; 32]>) -> Self {
+        self.pin = pin;
+        self
     }
 
     fn hashers(&mut self) -> impl Iterator<Item = &mut Hasher> {
@@ -408,6 +444,18 @@ impl<'ring> Check<'ring> {
     /// The verdict over all bytes so far.
     pub fn finish(self) -> Result<Checked, VerifyError> {
         let sha256 = self.sha256();
+        if let Some(pin) = self.pin.filter(|pin| *pin != sha256) {
+            return Err(VerifyError::OtherDigest {
+                pinned: hex::encode(&pin),
+                found: hex::encode(&sha256),
+            });
+        }
+        if self.pin.is_some() && self.candidates.is_empty() {
+            return Ok(Checked {
+                voucher: Voucher::PinnedDigest,
+                sha256,
+            });
+        }
         let mut first_error = None;
         for candidate in self.candidates {
             let Candidate {
@@ -416,8 +464,8 @@ impl<'ring> Check<'ring> {
                 hasher,
             } = candidate;
             if verify(&key.raw, &signature, hasher).is_some() {
-                let vouched = Vouched::new(key, &signature);
-                return Ok(Checked { vouched, sha256 });
+                let voucher = Voucher::Signature(Vouched::new(key, &signature));
+                return Ok(Checked { voucher, sha256 });
             }
             let fingerprint = key.fingerprint.clone();
             first_error = first_error.or(Some(VerifyError::BadSignature { fingerprint }));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::openpgp::{Check, KeyRing, VerifyError, Vouched};
+use super::openpgp::{Check, KeyRing, VerifyError, Voucher};
 use super::transport::Sink;
 use crate::digest::sha256_hex;
 use crate::error::IoError;
@@ -93,8 +93,8 @@ pub struct Fetched {
     pub file: File,
     /// The detached signature.
     pub signature: Vec<u8>,
-    /// Who made it.
-    pub vouched: Vouched,
+    /// Who vouches for it.
+    pub voucher: Voucher,
     /// Digest of the file.
     pub sha256: [u8; 32],
     /// Bytes of the file.
@@ -118,7 +118,7 @@ impl<'ring> Intake<'ring> {
     pub fn finish(self, signature: Vec<u8>) -> Result<Fetched, VerifyError> {
         let checked = self.check.finish()?;
         Ok(Fetched {
-            vouched: checked.vouched,
+            voucher: checked.voucher,
             file: self.file,
             signature,
             sha256: checked.sha256,

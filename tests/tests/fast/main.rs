@@ -10,6 +10,7 @@ mod apply;
 mod cli;
 mod detect;
 mod hostile;
+mod hostile_rpm;
 mod keys;
 mod network;
 mod plans;

@@ -43,6 +43,7 @@ fn verified(root: &Root, mirror: &Mirror) -> Verified {
         folder: "debian_amd64".to_owned(),
         format: ssmbake_manifests::PackageFormat::Deb,
         arch: ssmbake_manifests::Arch::Amd64,
+        pin: None,
         cache: None,
         temp_dir: std::env::temp_dir(),
     };

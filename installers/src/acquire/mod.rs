@@ -168,6 +168,12 @@ pub fn fetch(
     };
     let spool = || unpack_into().or_else(|_| store.private_file());
     let package = read(&fetched, request, &spool, limits)?;
+    if let Package::Rpm(rpm) = &package {
+        check_embedded(rpm, ring).map_err(|error| match error {
+            Embedded::Signature(source) => verify(source),
+            Embedded::Package(error) => error.into(),
+        })?;
+    }
     if is_signed && !from_cache {
         store.keep(&url, &fetched)?;
     }
@@ -205,4 +211,24 @@ fn read(
     let deb = DebPackage::read(&fetched.file, fetched.size, spool, limits)?;
     deb.expect(&request.version, request.arch.debian_name())?;
     Ok(Package::Deb(deb))
+}
+
+enum Embedded {
+    Signature(VerifyError),
+    Package(PackageError),
+}
+
+/// An rpm may carry a signature of its own. The detached one decides; but one that claims to be by a key of the ring
+/// and does not fit the header is a sign of tampering.
+fn check_embedded(rpm: &RpmPackage, ring: &KeyRing) -> Result<(), Embedded> {
+    let (signatures, header) = rpm.embedded_signatures().map_err(Embedded::Package)?;
+    for signature in signatures {
+        // By another key, or of a kind that this ring does not judge: it says nothing.
+        let Ok(mut check) = ring.begin(&signature) else {
+            continue;
+        };
+        check.update(&header);
+        check.finish().map_err(Embedded::Signature)?;
+    }
+    Ok(())
 }

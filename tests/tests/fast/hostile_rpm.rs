@@ -299,3 +299,40 @@ fn a_named_digest_counts_besides_the_signature_and_instead_of_one() {
             .contains("\"voucher\": \"pinned-digest\"")
     );
 }
+
+#[test]
+fn an_embedded_signature_is_judged_when_its_key_is_known() {
+    let path = world().dir.path().join("embedded.rpm");
+    fs::copy(rpm(V1), &path).expect("copy");
+    let gpg = world().signer.gpg(None);
+    let home = gpg.get_args().nth(1).expect("home").to_owned();
+    must(
+        std::process::Command::new("rpmsign")
+            .args([
+                "--define",
+                "_gpg_name test",
+                "--define",
+                "__gpg /usr/bin/gpg",
+                "--addsign",
+            ])
+            .arg(&path)
+            .env("GNUPGHOME", home),
+    );
+    let mirror = Mirror::http();
+    publish(&mirror, V1, RPM_FOLDER, &path);
+    let target = MiniTree::rhel();
+    must(&mut apply(target.path(), &mirror, V1));
+    // rpm keeps it in its database, where `rpm -V` and auditors look for it.
+    let kept = must(&mut host_rpm(
+        target.path(),
+        &["-q", "--qf", "%{RSAHEADER:pgpsig}", "amazon-ssm-agent"],
+    ));
+    let kept = String::from_utf8_lossy(&kept.stdout).into_owned();
+    assert!(kept.starts_with("RSA/SHA"), "{kept}");
+    // The detached signature fits the file, the embedded one another header.
+    let forged = Forge::new(&fs::read(&path).expect("package")).header_at(1004, 0, b"Stand");
+    let mirror = offer("embedded-forged", &forged.finish());
+    let target = MiniTree::rhel();
+    let err = refused(&mut apply(target.path(), &mirror, V1), target.path(), 5);
+    assert!(err.contains("does not fit"), "{err}");
+}

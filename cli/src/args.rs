@@ -128,6 +128,9 @@ pub struct Wanted {
     /// Which TLS roots of AWS to install where they are missing
     #[arg(long, env = "SSMBAKE_ROOTS", default_value = "default")]
     pub roots: RootsArg,
+    /// What to do about the labels of new files where SELinux is on
+    #[arg(long, env = "SSMBAKE_SELINUX", default_value = "label")]
+    pub selinux: SelinuxArg,
     /// A CA certificate of your own to trust, PEM or DER; may be repeated
     #[arg(long, env = "SSMBAKE_EXTRA_CA", value_name = "FILE", value_delimiter = ',')]
     pub extra_ca: Vec<PathBuf>,
@@ -201,6 +204,17 @@ pub enum TargetArg {
     Ec2,
     /// A machine elsewhere
     Hybrid,
+}
+
+/// Ways with SELinux labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SelinuxArg {
+    /// Set them as the tree's own policy says
+    Label,
+    /// Let the first boot label all files
+    Relabel,
+    /// Leave new files without
+    Ignore,
 }
 
 /// Sets of TLS roots.

@@ -83,6 +83,7 @@ impl From<IoError> for Failure {
             ErrorKind::ReadOnlyFilesystem => "mount the image read-write",
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room or enlarge the image",
             ErrorKind::NotFound => "check the path",
+            ErrorKind::Unsupported => "a file system without SELinux labels needs --selinux relabel",
             _ => "",
         };
         Self::new(TARGET, error, hint)

@@ -64,6 +64,13 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         format!("{}, {trusted} of {anchors} AWS roots", facts.trust.value.store),
         &facts.trust.evidence,
     );
+    if let Some(selinux) = &facts.selinux {
+        line(
+            "SELinux",
+            format!("{}, policy {}", selinux.mode, selinux.policy),
+            &[],
+        );
+    }
     line("agent", agent(facts), &[]);
     let config = match &facts.agent.config {
         ConfigFacts::Absent => "none".to_owned(),

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use ssmbake_installers::config;
 use ssmbake_installers::config::proxy::Proxy;
-use ssmbake_installers::plan::{Downgrade, Endpoints, Request, Roots, Source, TargetKind, VersionSpec};
+use ssmbake_installers::plan::{
+    Downgrade, Endpoints, LabelChoice, Request, Roots, Source, TargetKind, VersionSpec,
+};
 use ssmbake_installers::trust::Anchor;
 use ssmbake_installers::trust::x509::Certificate;
 use ssmbake_manifests::{Catalog, Region, RegionMatch};
 
 use crate::Environment;
-use crate::args::{RootsArg, SourceArg, TargetArg, Wanted};
+use crate::args::{RootsArg, SelinuxArg, SourceArg, TargetArg, Wanted};
 use crate::exit::{Failure, REGION, USAGE};
 use crate::host;
 
@@ -59,6 +61,11 @@ pub(crate) fn build(
             RootsArg::None => Roots::None,
         },
         extra_anchors: extra_anchors(wanted)?,
+        labels: match wanted.selinux {
+            SelinuxArg::Label => LabelChoice::Label,
+            SelinuxArg::Relabel => LabelChoice::Relabel,
+            SelinuxArg::Ignore => LabelChoice::Ignore,
+        },
         endpoints: if wanted.fips {
             Endpoints::Fips
         } else {

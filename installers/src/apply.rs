@@ -12,6 +12,7 @@ use crate::packages::{InstallError, Kept, Package, deb, rpm};
 use crate::plan::{Plan, Step};
 use crate::receipt::{self, PackageReceipt, Receipt};
 use crate::root::{Last, Root, RootPath};
+use crate::selinux::{self, Labels};
 use crate::service::{Enablement, systemd, upstart};
 use crate::trust::debian;
 use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
@@ -108,6 +109,11 @@ pub fn apply(
         &mut record,
     )?;
     prepared.join(txn::prepare(root, record)?);
+    for step in &plan.steps {
+        if let Step::LabelFiles { policy } = step {
+            prepared.label(&Labels::read(root, policy)?);
+        }
+    }
     txn::commit(root, &prepared, epoch, checkpoint)?;
     Ok(Outcome {
         changed,
@@ -187,6 +193,14 @@ fn expand(
                     rpm::install::install(root, rpm, *registration, install_time(epoch), set)?
                 }
             });
+        }
+        // The transaction does it for all steps together.
+        Step::LabelFiles { .. } => {}
+        Step::RequestRelabel => {
+            let path = RootPath::fixed(selinux::RELABEL);
+            if root.meta(&path, Last::Keep)?.is_none() {
+                set.put(root, &path, OnLink::Refuse, Want::file(Vec::new(), 0o644))?;
+            }
         }
         Step::RegisterAtFirstBoot { manager } => rpm::register::put_job(root, *manager, set)?,
         Step::EnableService {

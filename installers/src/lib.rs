@@ -25,6 +25,7 @@ pub mod probe;
 pub mod receipt;
 pub mod revert;
 pub mod root;
+pub mod selinux;
 pub mod service;
 pub mod trust;
 pub mod txn;

@@ -78,6 +78,18 @@ pub enum Roots {
     None,
 }
 
+/// What to do about SELinux labels where SELinux is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelChoice {
+    /// Label what is new; where the policy cannot be read, ask for a relabelling.
+    Label,
+    /// Ask the first boot to label all files.
+    Relabel,
+    /// Nothing: the caller does.
+    Ignore,
+}
+
 /// Which endpoints the agent shall use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -108,6 +120,8 @@ pub struct Request {
     pub roots: Roots,
     /// The user's own anchors.
     pub extra_anchors: Vec<Anchor>,
+    /// SELinux labels.
+    pub labels: LabelChoice,
     /// Endpoints.
     pub endpoints: Endpoints,
     /// Configuration keys, in order; the last of a kind wins.
@@ -135,6 +149,13 @@ pub enum Step {
         /// How the package database learns of it.
         registration: Registration,
     },
+    /// Label the new files as the tree's SELinux policy says.
+    LabelFiles {
+        /// `targeted`, …
+        policy: String,
+    },
+    /// Let the first boot label all files.
+    RequestRelabel,
     /// Let the target's own rpm learn of the package when it first boots.
     RegisterAtFirstBoot {
         /// Who starts the job.
@@ -310,6 +331,9 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
             });
         }
     }
+    if !steps.is_empty() {
+        steps.extend(label_step(request.labels, facts, &mut notes));
+    }
     Ok(Plan {
         schema: SCHEMA,
         request: request.clone(),
@@ -317,6 +341,28 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
         steps,
         notes,
     })
+}
+
+/// A file without a label is out of reach for most services once SELinux enforces.
+fn label_step(wanted: LabelChoice, facts: &Facts, notes: &mut Vec<String>) -> Option<Step> {
+    let selinux = facts.selinux.as_ref()?;
+    match wanted {
+        LabelChoice::Ignore => None,
+        LabelChoice::Label if selinux.has_contexts => Some(Step::LabelFiles {
+            policy: selinux.policy.clone(),
+        }),
+        LabelChoice::Label | LabelChoice::Relabel => {
+            if wanted == LabelChoice::Label {
+                let policy = &selinux.policy;
+                notes.push(format!("the SELinux policy `{policy}` says nothing about files"));
+            }
+            notes.push(
+                "SELinux labels all files at the first boot, which then takes longer and boots twice"
+                    .to_owned(),
+            );
+            Some(Step::RequestRelabel)
+        }
+    }
 }
 
 fn package_steps(
@@ -613,6 +659,8 @@ impl fmt::Display for Step {
                     "install amazon-ssm-agent {version} ({arch}) from {base_url} folder {folder}, {how}"
                 )
             }
+            Self::LabelFiles { policy } => write!(f, "label new files as the SELinux policy `{policy}` says"),
+            Self::RequestRelabel => f.write_str("let the first boot set the SELinux labels of all files"),
             Self::RegisterAtFirstBoot { manager } => {
                 write!(f, "let rpm register the package at first boot ({manager})")
             }

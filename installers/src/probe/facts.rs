@@ -8,6 +8,7 @@ use ssmbake_manifests::{Arch, Family, Os, PackageFormat, ServiceManager, TrustSt
 use super::windows::WindowsFacts;
 use crate::packages::rpm::database::Database;
 use crate::root::RootPath;
+use crate::selinux::Selinux;
 use crate::service::Enablement;
 use crate::trust::AnchorState;
 
@@ -216,6 +217,8 @@ pub struct Facts {
     pub package_manager: Found<String>,
     /// rpm's database.
     pub rpm_database: Option<Database>,
+    /// SELinux, where it is switched on.
+    pub selinux: Option<Selinux>,
     /// The trust store.
     pub trust: Found<TrustFacts>,
     /// The agent.
@@ -238,6 +241,7 @@ impl Facts {
             &self.arch,
             &self.service_manager,
             &self.rpm_database,
+            &self.selinux,
             &self.trust,
             &self.agent,
             &self.trust.value.digests,

@@ -22,6 +22,7 @@ pub use windows::WindowsFacts;
 use crate::error::IoError;
 use crate::packages::rpm::database::Database;
 use crate::root::{Last, Root, RootPath};
+use crate::selinux;
 use crate::trust::{debian, read_bundle};
 
 /// Why no facts can be given.
@@ -91,6 +92,7 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         service_manager: service_manager(root, os)?,
         package_manager: package_manager(root)?,
         rpm_database,
+        selinux: selinux::look(root)?,
         trust: trust(root, catalog, os)?,
         agent,
         environment: environment::look(root, hints)?,

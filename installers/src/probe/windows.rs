@@ -152,6 +152,7 @@ pub(super) fn probe(
             evidence: vec![Evidence::path(system.path.as_str(), "Windows")],
         },
         rpm_database: None,
+        selinux: None,
         package_manager: Found {
             value: "none".to_owned(),
             evidence: Vec::new(),

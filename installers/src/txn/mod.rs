@@ -23,6 +23,7 @@ pub use unnamed::unnamed_file;
 
 use crate::error::IoError;
 use crate::root::{Kind, Last, Meta, Root, RootPath, meta_at};
+use crate::selinux::Labels;
 use journal::{DirTime, Entry, Journal, Record, Undo};
 
 /// Called before every single change; an error there is treated as the change's own failure. Tests stop
@@ -66,6 +67,21 @@ pub struct Change {
     pub want: Want,
     /// What it is.
     pub before: Option<Meta>,
+    /// The SELinux label of what is new there.
+    pub label: Option<String>,
+}
+
+impl Change {
+    /// The kind of a new inode that no older one hands its label to; none where there is no such.
+    fn new_kind(&self) -> Option<Kind> {
+        let was = self.before.map(|meta| meta.kind);
+        match &self.want {
+            Want::Dir { .. } if was.is_none() => Some(Kind::Dir),
+            Want::File { .. } if was != Some(Kind::File) => Some(Kind::File),
+            Want::Link { .. } => Some(Kind::Link),
+            _ => None,
+        }
+    }
 }
 
 /// A change set compared with the tree: only what really changes, parents first.
@@ -88,6 +104,14 @@ impl Prepared {
         self.changes.sort_by(|one, two| one.path.cmp(&two.path));
     }
 
+    /// Gives new files, directories and links the labels that the tree's policy has for them.
+    pub fn label(&mut self, labels: &Labels) {
+        for change in &mut self.changes {
+            let label = change.new_kind().and_then(|kind| labels.of(&change.path, kind));
+            change.label = label.map(str::to_owned);
+        }
+    }
+
     /// Whether the tree is as wanted already.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -102,7 +126,12 @@ pub fn prepare(root: &Root, set: ChangeSet) -> Result<Prepared, IoError> {
     for (path, want) in wants {
         let before = root.meta(&path, Last::Keep)?;
         if stage::differs(root, &path, &want, before.as_ref())? {
-            changes.push(Change { path, want, before });
+            changes.push(Change {
+                path,
+                want,
+                before,
+                label: None,
+            });
         }
     }
     Ok(Prepared { changes })

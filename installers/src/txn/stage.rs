@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -12,6 +12,7 @@ use super::journal::{Entry, times};
 use super::{Change, Checkpoint, unnamed};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Meta, Root, RootPath};
+use crate::selinux;
 
 /// Whether `path` is not yet as wanted.
 pub(super) fn differs(
@@ -146,14 +147,16 @@ fn stage(root: &Root, change: &Change, entry: &Entry, epoch: Option<i64>) -> io:
     };
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     match (&change.want, &entry.temp) {
-        (Want::Dir { perm, .. }, _) => make_dir(&dir, change.path.name(), perm.mode, perm.uid, perm.gid),
+        (Want::Dir { perm, .. }, _) => set_label(make_dir(&dir, change.path.name(), *perm)?, change),
         (Want::File { content, perm, mtime }, Some(temp)) => {
             let old = change.before.filter(|meta| meta.kind == Kind::File);
             let old = old.map(|_| (&dir, change.path.name()));
-            stage_file(&dir, temp, content, *perm, mtime.or(epoch.map(|at| (at, 0))), old)
+            let file = stage_file(&dir, temp, content, *perm, mtime.or(epoch.map(|at| (at, 0))), old)?;
+            set_label(file, change)
         }
         (Want::Link { target, mtime }, Some(temp)) => {
             rustix::fs::symlinkat(target, &dir, temp)?;
+            set_link_label(&dir, temp, change)?;
             if let Some(at) = mtime.or(epoch) {
                 rustix::fs::utimensat(&dir, temp, &times(at, 0), AtFlags::SYMLINK_NOFOLLOW)?;
             }
@@ -163,17 +166,42 @@ fn stage(root: &Root, change: &Change, entry: &Entry, epoch: Option<i64>) -> io:
     }
 }
 
-fn make_dir(dir: &impl AsFd, name: &str, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+/// No label was asked for, or it is set. The time of the file is not touched by it.
+fn set_label(file: impl AsFd, change: &Change) -> io::Result<()> {
+    let Some(label) = &change.label else { return Ok(()) };
+    let value = [label.as_bytes(), b"\0"].concat();
+    Ok(rustix::fs::fsetxattr(
+        file,
+        selinux::ATTRIBUTE,
+        &value,
+        XattrFlags::empty(),
+    )?)
+}
+
+/// A link cannot be opened, so it is named through the descriptor of its directory.
+fn set_link_label(dir: &OwnedFd, temp: &str, change: &Change) -> io::Result<()> {
+    let Some(label) = &change.label else { return Ok(()) };
+    let value = [label.as_bytes(), b"\0"].concat();
+    let path = format!("/proc/self/fd/{}/{temp}", dir.as_raw_fd());
+    Ok(rustix::fs::lsetxattr(
+        path,
+        selinux::ATTRIBUTE,
+        &value,
+        XattrFlags::empty(),
+    )?)
+}
+
+fn make_dir(dir: &impl AsFd, name: &str, perm: Perm) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-    set_owner(&fd, uid, gid)?;
+    set_owner(&fd, perm.uid, perm.gid)?;
     // After the owner, because chown clears setuid and setgid; whatever the umask says.
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-    Ok(())
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(perm.mode))?;
+    Ok(fd)
 }
 
 fn set_owner(fd: &impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
@@ -188,7 +216,7 @@ fn stage_file(
     perm: Perm,
     mtime: Option<(i64, u32)>,
     old: Option<(&OwnedFd, &str)>,
-) -> io::Result<()> {
+) -> io::Result<File> {
     let file = match content {
         Content::Spool(slice) => match adopt(dir, temp, slice) {
             Some(file) => file,
@@ -208,7 +236,7 @@ fn stage_file(
     if let Some((seconds, nanos)) = mtime {
         rustix::fs::futimens(&file, &times(seconds, nanos))?;
     }
-    Ok(())
+    Ok(file)
 }
 
 /// Nobody but root reads it before it has its own mode.

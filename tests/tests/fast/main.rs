@@ -16,3 +16,4 @@ mod network;
 mod plans;
 mod readme;
 mod rpm;
+mod selinux;

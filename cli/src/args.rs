@@ -21,6 +21,7 @@ const EXAMPLES: &str = "Examples:
   ssmbake plan --root /mnt/image --region eu-west-1
   ssmbake apply --root /mnt/image --region eu-west-1 --version 3.3.1957.0
   ssmbake audit --root /mnt/image --report report.json
+  ssmbake export --os centos-6 --arch amd64 --region eu-west-1 --sha256 HEX --out install.sh
 
 Exit codes:
   0 ok, 1 internal error, 2 usage, 3 unsupported OS or architecture, 4 unknown region, 5 verification failed,
@@ -74,6 +75,9 @@ pub enum Command {
     Audit,
     /// Take back what `apply` did
     Revert,
+    /// Print a plan as a script for machines where this program does not run
+    #[command(after_help = EXPORT_EXAMPLE)]
+    Export(Box<ExportArgs>),
     /// List regions and their hosts
     Regions(RegionsArgs),
     /// Print a completion script
@@ -86,6 +90,36 @@ pub enum Command {
         /// The verb
         verb: Option<String>,
     },
+}
+
+const EXPORT_EXAMPLE: &str = "Example: the last agent for CentOS 6, whose kernel runs no present-day binary
+  ssmbake export --os centos-6 --arch amd64 --region eu-west-1 --sha256 HEX --out install-ssm-agent.sh";
+
+/// What `export` takes.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The script's language
+    #[arg(long, env = "SSMBAKE_FORMAT", default_value = "sh")]
+    pub format: FormatArg,
+    /// The machine's system in the catalog, such as centos-6; without it the one of --root
+    #[arg(long, env = "SSMBAKE_OS", value_name = "OS", requires = "arch")]
+    pub os: Option<String>,
+    /// The machine's architecture: amd64, arm64, armhf, i386
+    #[arg(long, env = "SSMBAKE_ARCH", value_name = "ARCH", requires = "os")]
+    pub arch: Option<String>,
+    /// Write the script to a file
+    #[arg(long, env = "SSMBAKE_OUT", value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// What the machine shall be like, and how to fetch the package whose SHA-256 the script carries.
+    #[command(flatten)]
+    pub apply: ApplyArgs,
+}
+
+/// Languages of exported scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// POSIX sh
+    Sh,
 }
 
 /// What `regions` lists.

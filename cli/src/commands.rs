@@ -1,6 +1,7 @@
 //! One function a verb. They connect the phases; the phases do the work.
 
 use std::cell::OnceCell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,16 +10,19 @@ use serde_json::{Value, json};
 use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified, Voucher,
 };
+use ssmbake_installers::error::IoError;
 use ssmbake_installers::plan::{Plan, Request, Step, VersionSpec};
 use ssmbake_installers::probe::{CallerHints, Facts, Place, RootChoice, probe};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_installers::txn::{self, Settled};
-use ssmbake_installers::{apply, audit, plan, revert};
-use ssmbake_manifests::{Catalog, Channel, HostVariant, Service, catalog, hex};
+use ssmbake_installers::{apply, audit, export, plan, revert};
+use ssmbake_manifests::{
+    AgentVersion, Arch, Catalog, Channel, HostVariant, PackageFormat, Service, catalog, hex,
+};
 
 use crate::Environment;
-use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted};
+use crate::args::{ApplyArgs, Cli, Command, ExportArgs, RegionsArgs, Wanted};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
@@ -38,6 +42,7 @@ pub(crate) fn run(cli: &Cli, environment: &Environment, console: &Console) -> Re
         Command::Apply(args) => session.apply(args),
         Command::Audit => session.audit(),
         Command::Revert => session.revert(),
+        Command::Export(args) => session.export(args),
         Command::Regions(args) => session.regions(args),
         Command::Completions { shell } => {
             let mut bytes = Vec::new();
@@ -164,18 +169,12 @@ impl Session<'_> {
             args,
             client: OnceCell::new(),
         };
-        let version = network.resolve(&draft, request.version)?;
-        let plan = if version == request.version {
-            draft
-        } else {
-            request.version = version;
-            plan::plan(&request, &facts, self.catalog)?
-        };
+        let plan = self.resolved(draft, &mut request, &facts, &network)?;
         self.note(&plan);
         for step in &plan.steps {
             self.console.event("step", &format!("{step}"), json!(step));
         }
-        let verified = network.fetch(&plan, &root)?;
+        let verified = network.fetch(&plan, &|| txn::unnamed_file(&root))?;
         let outcome = apply::apply(&root, &plan, verified.as_ref(), self.epoch()?, &|_| Ok(()))?;
         for kept in &outcome.kept {
             self.console.warn(&format!(
@@ -191,6 +190,87 @@ impl Session<'_> {
         self.finish(&text, &document)?;
         let changed = !outcome.changed.is_empty() && args.detailed_exitcode;
         Ok(if changed { exit::CHANGED } else { exit::OK })
+    }
+
+    /// The plan with the version that `latest` stands for.
+    fn resolved(
+        &self,
+        draft: Plan,
+        request: &mut Request,
+        facts: &Facts,
+        network: &Network<'_>,
+    ) -> Result<Plan, Failure> {
+        let version = network.resolve(&draft, request.version)?;
+        if version == request.version {
+            return Ok(draft);
+        }
+        request.version = version;
+        Ok(plan::plan(request, facts, self.catalog)?)
+    }
+
+    fn export(&self, args: &ExportArgs) -> Result<u8, Failure> {
+        let facts = match (&args.os, &args.arch) {
+            (Some(os), Some(arch)) => self.untouched(os, arch)?,
+            _ => self.facts(&self.open()?)?,
+        };
+        let mut request = self.request(&args.apply.wanted)?;
+        let network = Network {
+            session: self,
+            args: &args.apply,
+            client: OnceCell::new(),
+        };
+        let draft = plan::plan(&request, &facts, self.catalog)?;
+        let plan = self.resolved(draft, &mut request, &facts, &network)?;
+        self.note(&plan);
+        let Some((version, base_url, folder, format, arch)) = package_of(&plan) else {
+            let hint = "name the system with --os and --arch instead of --root";
+            return Err(Failure::new(
+                exit::CONFLICT,
+                "the tree has this agent already",
+                hint,
+            ));
+        };
+        let digest = match &request.sha256 {
+            Some(named) => Some(named.clone()),
+            None => network
+                .fetch(&plan, &no_target)?
+                .map(|verified| verified.sha256()),
+        };
+        let path = self.catalog.agent().package_path(version, folder, format);
+        let os = self.catalog.os(&facts.os.value.id);
+        let (Some(digest), Some(os)) = (digest, os) else {
+            return Err(Failure::new(
+                exit::INTERNAL,
+                "nothing to export",
+                "please report this",
+            ));
+        };
+        let script = export::sh::render(&plan, os, arch, &format!("{base_url}/{path}"), &digest);
+        let document = json!({ "schema": 1, "os": os.id, "plan": plan, "sha256": digest, "script": script });
+        match &args.out {
+            Some(path) => {
+                host::write(path, script.as_bytes())?;
+                self.finish(&format!("wrote {}\n", path.display()), &document)?;
+            }
+            None => self.finish(&script, &document)?,
+        }
+        Ok(exit::OK)
+    }
+
+    /// The facts of a machine that is only named.
+    fn untouched(&self, os: &str, arch: &str) -> Result<Facts, Failure> {
+        let arch = arch.parse().map_err(|error: ssmbake_manifests::UnknownWord| {
+            Failure::new(exit::USAGE, error, "one of amd64, arm64, armhf, i386")
+        })?;
+        let found = self.catalog.os(os).ok_or_else(|| {
+            let known: Vec<&str> = self.catalog.oses().iter().map(|os| os.id.as_str()).collect();
+            Failure::new(
+                exit::USAGE,
+                format!("no system `{os}` is known"),
+                format!("one of {}", known.join(", ")),
+            )
+        })?;
+        Ok(Facts::untouched(found, arch))
     }
 
     fn stored_request(&self, path: &Path, facts: &Facts) -> Result<Request, Failure> {
@@ -315,6 +395,30 @@ impl Session<'_> {
     }
 }
 
+/// Version, base URL, folder, format and architecture of the package that `plan` installs.
+fn package_of(plan: &Plan) -> Option<(&AgentVersion, &str, &str, PackageFormat, Arch)> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::InstallPackage {
+            version: VersionSpec::Exact(version),
+            base_url,
+            folder,
+            format,
+            arch,
+            ..
+        } => Some((version, base_url.as_str(), folder.as_str(), *format, *arch)),
+        _ => None,
+    })
+}
+
+/// An export has no target to unpack into; the caller falls back to private files.
+fn no_target() -> Result<File, IoError> {
+    Err(IoError::new(
+        "unpack into",
+        "no target",
+        std::io::ErrorKind::Unsupported,
+    ))
+}
+
 /// The network, set up only when a plan needs it.
 struct Network<'a> {
     session: &'a Session<'a>,
@@ -329,7 +433,12 @@ impl Network<'_> {
             VersionSpec::Latest => Channel::Latest,
             VersionSpec::Stable => Channel::Stable,
         };
+        // A system with a last agent of its own has an exact version already.
         let base = draft.steps.iter().find_map(|step| match step {
+            Step::InstallPackage {
+                version: VersionSpec::Exact(_),
+                ..
+            } => None,
             Step::InstallPackage { base_url, .. } => Some(base_url),
             _ => None,
         });
@@ -344,19 +453,13 @@ impl Network<'_> {
         Ok(VersionSpec::Exact(resolved))
     }
 
-    fn fetch(&self, plan: &Plan, root: &Root) -> Result<Option<Verified>, Failure> {
-        let install = plan.steps.iter().find_map(|step| match step {
-            Step::InstallPackage {
-                version: VersionSpec::Exact(version),
-                base_url,
-                folder,
-                format,
-                arch,
-                ..
-            } => Some((version, base_url, folder, *format, *arch)),
-            _ => None,
-        });
-        let Some((version, base_url, folder, format, arch)) = install else {
+    /// The package of the plan, unpacked into files that `unpack_into` makes.
+    fn fetch(
+        &self,
+        plan: &Plan,
+        unpack_into: &dyn Fn() -> Result<File, IoError>,
+    ) -> Result<Option<Verified>, Failure> {
+        let Some((version, base_url, folder, format, arch)) = package_of(plan) else {
             return Ok(None);
         };
         let mut ring = KeyRing::embedded(self.session.catalog)?;
@@ -373,9 +476,9 @@ impl Network<'_> {
             .get("TMPDIR")
             .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let request = FetchRequest {
-            base_url: base_url.clone(),
+            base_url: base_url.to_owned(),
             version: *version,
-            folder: folder.clone(),
+            folder: folder.to_owned(),
             format,
             arch,
             pin: plan.request.sha256.as_deref().and_then(hex::digest),
@@ -387,7 +490,7 @@ impl Network<'_> {
             &ring,
             self.session.catalog.agent(),
             &request,
-            &|| txn::unnamed_file(root),
+            unpack_into,
             self.session.console,
         )?;
         let text = match verified.voucher() {

@@ -198,7 +198,12 @@ fn version(facts: &Facts, catalog: &Catalog) -> Finding {
         return pass("no package to judge");
     };
     let floor = catalog.agent().floor;
+    let last = catalog.os(&facts.os.value.id).and_then(|os| os.agent_max);
     match upstream(&package.version).parse::<AgentVersion>() {
+        Ok(version) if version < floor && last == Some(version) => warn(
+            format!("{version} has known vulnerabilities and is the last that runs here"),
+            "move to a newer system",
+        ),
         Ok(version) if version < floor => fail(
             format!("{version} has known vulnerabilities"),
             format!("install {floor} or later"),

@@ -9,6 +9,8 @@
 //! | [`acquire`] | plan → verified package; the only network |
 //! | [`apply`], [`revert`], [`receipt`] | plan → changed tree, and back |
 //! | [`audit`] | root → report |
+//! | [`export`] | plan → script |
+//! | [`selinux`] | labels of new files |
 //! | [`packages`] | reads packages and registers them in the target's database |
 //! | [`service`], [`trust`], [`config`] | the other mechanisms |
 //! | [`error`] | the one shape of an I/O error |
@@ -19,6 +21,7 @@ pub mod audit;
 pub mod config;
 mod digest;
 pub mod error;
+pub mod export;
 pub mod packages;
 pub mod plan;
 pub mod probe;

@@ -211,7 +211,21 @@ impl MiniTree {
 
 fn make_database() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("directory");
-    let spec = dir.path().join("bash.spec");
+    must(host_rpm(dir.path(), &["--justdb", "--noscripts", "-U"]).arg(bash_rpm()));
+    dir
+}
+
+/// A package that provides /bin/sh, which the agent's needs.
+pub fn bash_rpm() -> PathBuf {
+    let dir = world().dir.path().join("bash");
+    let built = dir.join("RPMS/noarch/bash-5.1.8-9.noarch.rpm");
+    static BUILD: Mutex<()> = Mutex::new(());
+    let _guard = BUILD.lock().expect("lock");
+    if built.exists() {
+        return built;
+    }
+    fs::create_dir_all(&dir).expect("directory");
+    let spec = dir.join("bash.spec");
     let text = "Name: bash\nVersion: 5.1.8\nRelease: 9\nSummary: the shell of small trees\nLicense: none\nBuildArch: noarch\n\
         AutoReqProv: no\nProvides: /bin/sh\n%description\nThe shell.\n%install\nmkdir -p %{buildroot}/usr/bin\n\
         echo > %{buildroot}/usr/bin/bash\n%files\n/usr/bin/bash\n";
@@ -222,11 +236,9 @@ fn make_database() -> tempfile::TempDir {
                 "-bb",
                 "--quiet",
                 "--define",
-                &format!("_topdir {}", dir.path().display()),
+                &format!("_topdir {}", dir.display()),
             ])
             .arg(&spec),
     );
-    let built = dir.path().join("RPMS/noarch/bash-5.1.8-9.noarch.rpm");
-    must(host_rpm(dir.path(), &["--justdb", "--noscripts", "-U"]).arg(built));
-    dir
+    built
 }

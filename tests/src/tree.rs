@@ -201,3 +201,19 @@ fn cached(name: &str, make: impl FnOnce(&Path)) -> TempDir {
     );
     tree
 }
+
+/// A real tree with rpm, the usual shells and nothing that says which system it is: the caller does.
+pub fn shells_and_rpm() -> TempDir {
+    cached("bookworm-shells-rpm", |tree| {
+        must(
+            Command::new("debootstrap")
+                .args([
+                    "--variant=minbase",
+                    "--include=rpm,busybox-static,bash,dash,wget",
+                    "bookworm",
+                ])
+                .arg(tree)
+                .arg(ARCHIVE),
+        );
+    })
+}

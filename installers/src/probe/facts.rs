@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{Arch, Family, Os, PackageFormat, ServiceManager, TrustStore};
 
 use super::windows::WindowsFacts;
-use crate::packages::rpm::database::Database;
+use crate::packages::rpm::database::{Backend, Database};
 use crate::root::RootPath;
 use crate::selinux::Selinux;
 use crate::service::Enablement;
@@ -234,6 +234,64 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// A machine of `os` and `arch` with nothing of ours on it: for plans that another program will carry out.
+    pub fn untouched(os: &Os, arch: Arch) -> Self {
+        let distribution = os.matches.first().map_or("", |rule| &rule.id).to_owned();
+        let found = |says: &str| vec![Evidence::path("catalog", says)];
+        Self {
+            schema: SCHEMA,
+            os: Found {
+                value: OsFacts::new(os, distribution, String::new(), None),
+                evidence: found("named by the user"),
+            },
+            arch: Found {
+                value: arch,
+                evidence: found("named by the user"),
+            },
+            service_manager: Found {
+                value: os.service,
+                evidence: found("of the release"),
+            },
+            package_manager: Found {
+                value: String::new(),
+                evidence: Vec::new(),
+            },
+            // The machine's own rpm will write whatever form it has.
+            rpm_database: (os.package == PackageFormat::Rpm).then(|| Database {
+                backend: Backend::Sqlite,
+                dir: RootPath::fixed("/var/lib/rpm"),
+            }),
+            selinux: None,
+            trust: Found {
+                value: TrustFacts {
+                    store: os.trust,
+                    bundle_size: Some(0),
+                    anchors: BTreeMap::new(),
+                    hooks: Vec::new(),
+                    digests: BTreeSet::new(),
+                },
+                evidence: Vec::new(),
+            },
+            agent: AgentInTree {
+                package: None,
+                package_unknown: None,
+                snap: None,
+                enablement: Enablement::Missing,
+                config: ConfigFacts::Absent,
+                proxy_sha256: None,
+            },
+            environment: Environment {
+                place: Found {
+                    value: Place::OfflineRoot,
+                    evidence: Vec::new(),
+                },
+                packer: None,
+            },
+            windows: None,
+            config_text: None,
+        }
+    }
+
     /// SHA-256 over everything that a plan may depend on, hex.
     pub fn digest(&self) -> String {
         let parts = (

@@ -7,6 +7,7 @@
 )]
 
 mod debian;
+mod export;
 mod foreign;
 mod kill;
 mod steps;

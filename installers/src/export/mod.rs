@@ -1,0 +1,3 @@
+//! Export: a plan in a form that other programs run.
+
+pub mod sh;

@@ -8,6 +8,7 @@
 )]
 
 pub mod digest;
+pub mod family;
 pub mod forge;
 pub mod mirror;
 pub mod package;

@@ -8,6 +8,8 @@
 
 mod debian;
 mod export;
+mod families;
 mod foreign;
 mod kill;
+mod rpm;
 mod steps;

@@ -7,7 +7,7 @@ use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, Progress, Transport, TransportOptions, Verified,
 };
 use ssmbake_installers::apply::apply;
-use ssmbake_installers::plan::Plan;
+use ssmbake_installers::plan::{Plan, Step, VersionSpec};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::unnamed_file;
 use ssmbake_manifests::catalog;
@@ -26,7 +26,7 @@ impl Progress for Silent {
     fn finished(&self) {}
 }
 
-fn verified(root: &Root, mirror: &Mirror) -> Verified {
+pub(crate) fn verified(root: &Root, mirror: &Mirror, plan: &Plan) -> Verified {
     let options = TransportOptions {
         roots_der: Vec::new(),
         proxy: Default::default(),
@@ -37,13 +37,27 @@ fn verified(root: &Root, mirror: &Mirror) -> Verified {
     let mut ring = KeyRing::embedded(catalog()).expect("ring");
     ring.add_certificates(&world().signer.certificate())
         .expect("certificate");
+    let Some(Step::InstallPackage {
+        version: VersionSpec::Exact(version),
+        folder,
+        format,
+        arch,
+        ..
+    }) = plan.steps.first()
+    else {
+        panic!("{plan:?}");
+    };
     let request = FetchRequest {
         base_url: mirror.url.clone(),
-        version: V1.parse().expect("version"),
-        folder: "debian_amd64".to_owned(),
-        format: ssmbake_manifests::PackageFormat::Deb,
-        arch: ssmbake_manifests::Arch::Amd64,
-        pin: None,
+        version: *version,
+        folder: folder.clone(),
+        format: *format,
+        arch: *arch,
+        pin: plan
+            .request
+            .sha256
+            .as_deref()
+            .and_then(ssmbake_manifests::hex::digest),
         cache: None,
         temp_dir: std::env::temp_dir(),
     };
@@ -88,7 +102,7 @@ fn a_failure_at_any_step_leaves_the_tree_as_it_was() {
     let before = tree(target.path(), Times::Count);
     let mut step = 0;
     loop {
-        let package = verified(&root, &mirror);
+        let package = verified(&root, &mirror, &plan);
         let count = Cell::new(0);
         let checkpoint = |_: &_| {
             count.set(count.get() + 1);

@@ -1,0 +1,120 @@
+//! Baked rpm trees in the hands of the distributions' own tools, and of other architectures. Needs root, rpm, dnf,
+//! createrepo_c and strace.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use ssmbake_manifests::{Arch, catalog};
+use ssmbake_tests::family::tree_of;
+use ssmbake_tests::mirror::Mirror;
+use ssmbake_tests::rpm::{AgentRpm, host_rpm, publish, rpm, rpm_mirror};
+use ssmbake_tests::tree::MiniTree;
+use ssmbake_tests::world::{V1, V2, apply, world};
+use ssmbake_tests::{must, outcome, ssmbake};
+
+fn query(root: &Path, arguments: &[&str]) -> String {
+    String::from_utf8_lossy(&must(&mut host_rpm(root, arguments)).stdout)
+        .trim()
+        .to_owned()
+}
+
+/// dnf with one repository and its settings outside the tree.
+fn dnf(root: &Path, repository: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("dnf");
+    command
+        .args([
+            "-y",
+            "--quiet",
+            "--noplugins",
+            "--releasever",
+            "9",
+            "--setopt=reposdir=/nonexistent",
+            "--setopt=tsflags=noscripts",
+        ])
+        .arg("--installroot")
+        .arg(root)
+        .arg(format!("--repofrompath=local,file://{}", repository.display()))
+        .args([
+            "--setopt=local.gpgcheck=0",
+            "--disablerepo=*",
+            "--enablerepo=local",
+        ])
+        .args(arguments)
+        .env("HOME", repository);
+    command
+}
+
+#[test]
+fn dnf_upgrades_and_removes_what_was_baked() {
+    let target = MiniTree::rhel();
+    must(&mut apply(target.path(), &rpm_mirror(), V1));
+    let repository = tempfile::tempdir().expect("directory");
+    // dnf asks this machine's rpm where a database is, and Debian's has a place of its own.
+    fs::write(repository.path().join(".rpmmacros"), "%_dbpath /var/lib/rpm\n").expect("macros");
+    fs::copy(rpm(V2), repository.path().join("agent.rpm")).expect("copy");
+    must(Command::new("createrepo_c").arg("--quiet").arg(repository.path()));
+    let macros = ["--setopt=cachedir=/var/cache/dnf"];
+    let listed = must(&mut dnf(
+        target.path(),
+        repository.path(),
+        &[&macros[..], &["list", "--installed"]].concat(),
+    ));
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(V1), "{listed:?}");
+    must(&mut dnf(
+        target.path(),
+        repository.path(),
+        &["upgrade", "amazon-ssm-agent"],
+    ));
+    assert_eq!(
+        query(target.path(), &["-q", "amazon-ssm-agent"]),
+        format!("amazon-ssm-agent-{V2}-1.x86_64")
+    );
+    must(&mut dnf(
+        target.path(),
+        repository.path(),
+        &["remove", "amazon-ssm-agent"],
+    ));
+    assert!(!target.path().join("usr/bin/ssm-cli").exists());
+}
+
+#[test]
+fn rpm_trees_of_other_architectures_are_baked_without_running_anything() {
+    let work = tempfile::tempdir().expect("directory");
+    for (os, arch, rpm_arch) in [
+        ("rhel-9", Arch::Arm64, "aarch64"),
+        ("amazon-linux-1", Arch::I386, "i386"),
+    ] {
+        let os = catalog().os(os).expect("system");
+        let mirror = Mirror::http();
+        let package = AgentRpm {
+            arch: rpm_arch.to_owned(),
+            ..AgentRpm::new(V1)
+        };
+        let folder = os.package_folder(arch).expect("folder");
+        publish(&mirror, V1, folder, &package.build(world().dir.path()));
+        let target = tree_of(os, arch);
+        let inner = apply(target.path(), &mirror, V1);
+        let record = work.path().join(rpm_arch);
+        let mut traced = Command::new("strace");
+        traced
+            .args(["-f", "-e", "trace=execve,execveat", "-o"])
+            .arg(&record);
+        traced
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin");
+        must(&mut traced);
+        let runs = fs::read_to_string(&record).expect("record");
+        assert_eq!(
+            runs.lines().filter(|line| line.contains("exec")).count(),
+            1,
+            "only ssmbake itself: {runs}"
+        );
+        let (code, out, err) = outcome(&mut ssmbake(&["audit", "--root", target.arg()]));
+        assert_eq!(code, 0, "{out}{err}");
+        let programs = ["usr/bin/amazon-ssm-agent", "usr/bin/ssm-cli"];
+        assert!(programs.iter().all(|path| target.path().join(path).exists()));
+    }
+}

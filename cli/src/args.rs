@@ -162,6 +162,9 @@ pub struct Wanted {
     /// Which TLS roots of AWS to install where they are missing
     #[arg(long, env = "SSMBAKE_ROOTS", default_value = "default")]
     pub roots: RootsArg,
+    /// Who writes rpm's database where this program does not: target-rpm runs the tree's own rpm in a chroot
+    #[arg(long, env = "SSMBAKE_REGISTRATION", default_value = "auto")]
+    pub registration: RegistrationArg,
     /// What to do about the labels of new files where SELinux is on
     #[arg(long, env = "SSMBAKE_SELINUX", default_value = "label")]
     pub selinux: SelinuxArg,
@@ -238,6 +241,19 @@ pub enum TargetArg {
     Ec2,
     /// A machine elsewhere
     Hybrid,
+}
+
+/// Ways into rpm's database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RegistrationArg {
+    /// Natively, else by this machine's rpm, else at first boot
+    Auto,
+    /// By this machine's rpm
+    HostRpm,
+    /// By the tree's own rpm, now
+    TargetRpm,
+    /// By the tree's own rpm, at first boot
+    FirstBoot,
 }
 
 /// Ways with SELinux labels.

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified, Voucher,
 };
+use ssmbake_installers::apply::Host;
 use ssmbake_installers::error::IoError;
+use ssmbake_installers::packages::rpm::program::host_backend;
 use ssmbake_installers::plan::{Plan, Request, Step, VersionSpec};
 use ssmbake_installers::probe::{CallerHints, Facts, Place, RootChoice, probe};
 use ssmbake_installers::root::Root;
@@ -93,6 +95,20 @@ impl Session<'_> {
         Ok(probe(root, self.catalog, &hints)?)
     }
 
+    /// With what this machine's rpm can do for the tree.
+    fn facts_for_plan(&self, root: &Root) -> Result<Facts, Failure> {
+        let mut facts = self.facts(root)?;
+        if facts.rpm_database.is_some() {
+            facts.environment.host_rpm = host_backend();
+        }
+        Ok(facts)
+    }
+
+    fn temp_dir(&self) -> PathBuf {
+        let named = self.environment.get("TMPDIR");
+        named.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
+    }
+
     fn epoch(&self) -> Result<Option<i64>, Failure> {
         let Some(text) = self.environment.get("SOURCE_DATE_EPOCH") else {
             return Ok(None);
@@ -130,7 +146,7 @@ impl Session<'_> {
     }
 
     fn plan(&self, wanted: &Wanted) -> Result<u8, Failure> {
-        let facts = self.facts(&self.open()?)?;
+        let facts = self.facts_for_plan(&self.open()?)?;
         let request = self.request(wanted)?;
         let plan = plan::plan(&request, &facts, self.catalog)?;
         self.note(&plan);
@@ -150,7 +166,7 @@ impl Session<'_> {
 
     fn apply(&self, args: &ApplyArgs) -> Result<u8, Failure> {
         let root = self.open()?;
-        let facts = self.facts(&root)?;
+        let facts = self.facts_for_plan(&root)?;
         if facts.environment.place.value == Place::Live {
             return Err(Failure::new(
                 exit::UNSUPPORTED,
@@ -175,7 +191,12 @@ impl Session<'_> {
             self.console.event("step", &format!("{step}"), json!(step));
         }
         let verified = network.fetch(&plan, &|| txn::unnamed_file(&root))?;
-        let outcome = apply::apply(&root, &plan, verified.as_ref(), self.epoch()?, &|_| Ok(()))?;
+        let host = Host {
+            epoch: self.epoch()?,
+            now: host::now(),
+            temp_dir: self.temp_dir(),
+        };
+        let outcome = apply::apply(&root, &plan, verified.as_ref(), &host, &|_| Ok(()))?;
         for kept in &outcome.kept {
             self.console.warn(&format!(
                 "`{}` was kept as you changed it; the package's is `{}`",
@@ -470,11 +491,6 @@ impl Network<'_> {
                     .warn(&format!("packages signed by {fingerprint} are accepted as well"));
             }
         }
-        let temp_dir = self
-            .session
-            .environment
-            .get("TMPDIR")
-            .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let request = FetchRequest {
             base_url: base_url.to_owned(),
             version: *version,
@@ -483,7 +499,7 @@ impl Network<'_> {
             arch,
             pin: plan.request.sha256.as_deref().and_then(hex::digest),
             cache: self.args.cache_dir.clone(),
-            temp_dir,
+            temp_dir: self.session.temp_dir(),
         };
         let verified = acquire::fetch(
             self.transport()?,

@@ -35,3 +35,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
 pub(crate) fn ca_bundle() -> Option<Vec<u8>> {
     BUNDLES.iter().find_map(|path| std::fs::read(path).ok())
 }
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // A clock before 1970 is no clock.
+    since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .unwrap_or(0)
+}

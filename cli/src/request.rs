@@ -5,14 +5,14 @@ use std::path::Path;
 use ssmbake_installers::config;
 use ssmbake_installers::config::proxy::Proxy;
 use ssmbake_installers::plan::{
-    Downgrade, Endpoints, LabelChoice, Request, Roots, Source, TargetKind, VersionSpec,
+    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, TargetKind, VersionSpec,
 };
 use ssmbake_installers::trust::Anchor;
 use ssmbake_installers::trust::x509::Certificate;
 use ssmbake_manifests::{Catalog, Region, RegionMatch};
 
 use crate::Environment;
-use crate::args::{RootsArg, SelinuxArg, SourceArg, TargetArg, Wanted};
+use crate::args::{RegistrationArg, RootsArg, SelinuxArg, SourceArg, TargetArg, Wanted};
 use crate::exit::{Failure, REGION, USAGE};
 use crate::host;
 
@@ -61,6 +61,12 @@ pub(crate) fn build(
             RootsArg::None => Roots::None,
         },
         extra_anchors: extra_anchors(wanted)?,
+        registration: match wanted.registration {
+            RegistrationArg::Auto => RegistrationChoice::Auto,
+            RegistrationArg::HostRpm => RegistrationChoice::HostRpm,
+            RegistrationArg::TargetRpm => RegistrationChoice::TargetRpm,
+            RegistrationArg::FirstBoot => RegistrationChoice::FirstBoot,
+        },
         labels: match wanted.selinux {
             SelinuxArg::Label => LabelChoice::Label,
             SelinuxArg::Relabel => LabelChoice::Relabel,

@@ -1,6 +1,7 @@
 //! Apply: plan + verified package → changed tree and receipt. Decides nothing; all or nothing.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
@@ -70,12 +71,23 @@ pub struct Outcome {
     pub receipt: Option<Receipt>,
 }
 
-/// Carries `plan` out. `epoch` is SOURCE_DATE_EPOCH, seconds.
+/// What the build machine contributes.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// SOURCE_DATE_EPOCH, seconds.
+    pub epoch: Option<i64>,
+    /// The time now, seconds since the epoch.
+    pub now: i64,
+    /// For private files that go with the run.
+    pub temp_dir: PathBuf,
+}
+
+/// Carries `plan` out.
 pub fn apply(
     root: &Root,
     plan: &Plan,
     verified: Option<&Verified>,
-    epoch: Option<i64>,
+    host: &Host,
     checkpoint: &Checkpoint<'_>,
 ) -> Result<Outcome, ApplyError> {
     let mut set = ChangeSet::default();
@@ -86,7 +98,7 @@ pub fn apply(
         lock_database(root)?
     };
     for step in &plan.steps {
-        kept.extend(expand(root, step, verified, epoch, &mut set)?);
+        kept.extend(expand(root, step, verified, host, &mut set)?);
     }
     let mut prepared = txn::prepare(root, set)?;
     if prepared.is_empty() {
@@ -114,7 +126,7 @@ pub fn apply(
             prepared.label(&Labels::read(root, policy)?);
         }
     }
-    txn::commit(root, &prepared, epoch, checkpoint)?;
+    txn::commit(root, &prepared, host.epoch, checkpoint)?;
     Ok(Outcome {
         changed,
         kept,
@@ -180,7 +192,7 @@ fn expand(
     root: &Root,
     step: &Step,
     verified: Option<&Verified>,
-    epoch: Option<i64>,
+    host: &Host,
     set: &mut ChangeSet,
 ) -> Result<Vec<Kept>, ApplyError> {
     match step {
@@ -189,9 +201,7 @@ fn expand(
                 .ok_or_else(|| conflict("the plan installs a package and none was fetched", "run `apply`"))?;
             return Ok(match verified.package() {
                 Package::Deb(deb) => deb::install::install(root, deb, set)?,
-                Package::Rpm(rpm) => {
-                    rpm::install::install(root, rpm, *registration, install_time(epoch), set)?
-                }
+                Package::Rpm(rpm) => rpm::install::install(root, rpm, *registration, host, set)?,
             });
         }
         // The transaction does it for all steps together.
@@ -239,12 +249,6 @@ fn expand(
         }
     }
     Ok(Vec::new())
-}
-
-/// What rpm's database calls the time of installation: 32 bits, and 1970 is no time.
-fn install_time(epoch: Option<i64>) -> u32 {
-    let now = || rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-    u32::try_from(epoch.unwrap_or_else(now).max(1)).unwrap_or(u32::MAX)
 }
 
 fn write_config(root: &Root, edits: &[config::Edit], set: &mut ChangeSet) -> Result<(), ApplyError> {

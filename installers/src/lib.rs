@@ -28,6 +28,7 @@ pub mod probe;
 pub mod receipt;
 pub mod revert;
 pub mod root;
+mod runner;
 pub mod selinux;
 pub mod service;
 pub mod trust;

@@ -78,6 +78,20 @@ pub enum Roots {
     None,
 }
 
+/// Who tells rpm's database of the package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegistrationChoice {
+    /// ssmbake where it writes the form of the database, else this machine's rpm where that does, else first boot.
+    Auto,
+    /// This machine's rpm.
+    HostRpm,
+    /// The target's own rpm: the only program of a tree that is ever run, and only where the user says so.
+    TargetRpm,
+    /// The target's own rpm at first boot.
+    FirstBoot,
+}
+
 /// What to do about SELinux labels where SELinux is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -120,6 +134,8 @@ pub struct Request {
     pub roots: Roots,
     /// The user's own anchors.
     pub extra_anchors: Vec<Anchor>,
+    /// The package database.
+    pub registration: RegistrationChoice,
     /// SELinux labels.
     pub labels: LabelChoice,
     /// Endpoints.
@@ -394,7 +410,7 @@ fn package_steps(
     // Architectures without a folder were refused.
     let folder = os.package_folder(facts.arch.value).unwrap_or_default().to_owned();
     let base_url = base_url(request, catalog.agent())?;
-    let registration = registration(facts, os)?;
+    let registration = registration(request.registration, facts, os)?;
     let mut steps = vec![Step::InstallPackage {
         version,
         base_url,
@@ -417,16 +433,27 @@ fn package_steps(
 }
 
 /// Natively where the form of the database can be written here.
-fn registration(facts: &Facts, os: &Os) -> Result<Registration, PlanError> {
-    match (os.package, &facts.rpm_database) {
-        (PackageFormat::Rpm, None) => Err(conflict(
-            "the tree has no rpm database",
-            "is --root the top of a complete system tree?",
+fn registration(choice: RegistrationChoice, facts: &Facts, os: &Os) -> Result<Registration, PlanError> {
+    if os.package != PackageFormat::Rpm {
+        return Ok(Registration::Native);
+    }
+    let Some(database) = &facts.rpm_database else {
+        let hint = "is --root the top of a complete system tree?";
+        return Err(conflict("the tree has no rpm database", hint));
+    };
+    let host_can = facts.environment.host_rpm == Some(database.backend);
+    match choice {
+        RegistrationChoice::Auto if database.backend != Backend::Bdb => Ok(Registration::Native),
+        RegistrationChoice::Auto | RegistrationChoice::HostRpm if host_can => Ok(Registration::HostRpm),
+        RegistrationChoice::HostRpm => Err(conflict(
+            format!(
+                "this machine has no rpm that writes a `{}` database",
+                database.backend.name()
+            ),
+            "use --registration auto",
         )),
-        (PackageFormat::Rpm, Some(database)) if database.backend == Backend::Bdb => {
-            Ok(Registration::FirstBoot)
-        }
-        _ => Ok(Registration::Native),
+        RegistrationChoice::TargetRpm => Ok(Registration::TargetRpm),
+        RegistrationChoice::Auto | RegistrationChoice::FirstBoot => Ok(Registration::FirstBoot),
     }
 }
 
@@ -652,6 +679,8 @@ impl fmt::Display for Step {
             } => {
                 let how = match registration {
                     Registration::Native => "natively",
+                    Registration::HostRpm => "its files natively, its record by this machine's rpm",
+                    Registration::TargetRpm => "its files natively, its record by the tree's own rpm",
                     Registration::FirstBoot => "its files natively",
                 };
                 write!(

@@ -38,6 +38,10 @@ impl Package {
 pub enum Registration {
     /// It is written here and now.
     Native,
+    /// This machine's rpm writes it.
+    HostRpm,
+    /// The target's own rpm writes it, in a chroot.
+    TargetRpm,
     /// The target's own rpm is told at first boot: nothing here can write its form of database.
     FirstBoot,
 }

@@ -36,6 +36,7 @@ pub(super) fn look(root: &Root, hints: &CallerHints) -> Result<Environment, Prob
     Ok(Environment {
         place,
         packer: hints.packer_builder.clone(),
+        host_rpm: None,
     })
 }
 

@@ -111,6 +111,8 @@ pub struct Environment {
     pub place: Found<Place>,
     /// PACKER_BUILDER_TYPE, when Packer is the caller. A hint, nothing depends on it.
     pub packer: Option<String>,
+    /// The form of database that this machine's rpm writes.
+    pub host_rpm: Option<Backend>,
 }
 
 /// The agent as a package.
@@ -286,6 +288,7 @@ impl Facts {
                     evidence: Vec::new(),
                 },
                 packer: None,
+                host_rpm: None,
             },
             windows: None,
             config_text: None,

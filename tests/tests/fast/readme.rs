@@ -17,10 +17,10 @@ fn table() -> String {
         let newest = os
             .agent_max
             .map_or_else(|| "any".to_owned(), |version| version.to_string());
-        let apply = if os.package == PackageFormat::Deb {
-            "yes"
-        } else {
+        let apply = if os.package == PackageFormat::Exe {
             "not yet"
+        } else {
+            "yes"
         };
         // Writing to a String cannot fail.
         let _infallible = writeln!(

@@ -19,7 +19,7 @@ use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{V1, world};
 use ssmbake_tests::{must, outcome, ssmbake};
 
-use crate::steps::verified;
+use crate::steps::{host, verified};
 
 /// Every Linux system with every architecture it has an agent for.
 fn each(test: impl Fn(&Os, Arch, &str) + Sync) {
@@ -280,7 +280,7 @@ fn a_failure_at_any_step_leaves_every_system_as_it_was() {
                     Ok(())
                 }
             };
-            if apply(&root, &plan, Some(&package), None, &checkpoint).is_ok() {
+            if apply(&root, &plan, Some(&package), &host(), &checkpoint).is_ok() {
                 break;
             }
             let changed = diff(&before, &tree(target.path(), Times::Count));

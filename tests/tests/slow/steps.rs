@@ -6,7 +6,7 @@ use std::io;
 use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, Progress, Transport, TransportOptions, Verified,
 };
-use ssmbake_installers::apply::apply;
+use ssmbake_installers::apply::{Host, apply};
 use ssmbake_installers::plan::{Plan, Step, VersionSpec};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::unnamed_file;
@@ -24,6 +24,14 @@ impl Progress for Silent {
     fn advanced(&self, _: u64) {}
     fn retrying(&self, _: u32, _: &str) {}
     fn finished(&self) {}
+}
+
+pub(crate) fn host() -> Host {
+    Host {
+        epoch: None,
+        now: 1_700_000_000,
+        temp_dir: std::env::temp_dir(),
+    }
 }
 
 pub(crate) fn verified(root: &Root, mirror: &Mirror, plan: &Plan) -> Verified {
@@ -112,7 +120,7 @@ fn a_failure_at_any_step_leaves_the_tree_as_it_was() {
                 Ok(())
             }
         };
-        let result = apply(&root, &plan, Some(&package), None, &checkpoint);
+        let result = apply(&root, &plan, Some(&package), &host(), &checkpoint);
         if result.is_ok() {
             break;
         }

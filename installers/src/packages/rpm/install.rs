@@ -9,9 +9,11 @@ use super::database::{Database, DatabaseError, Installed};
 use super::fate::{Fate, Nature, Present, Situation, judge};
 use super::header::Header;
 use super::payload::Hash;
+use super::program::{self, Program};
 use super::register;
 use super::relation::{self, Dependency, meets};
 use super::tag::{self, file_flag};
+use crate::apply::Host;
 use crate::error::IoError;
 use crate::packages::unpack::{Member, MemberKind};
 use crate::packages::{InstallError, Kept, PACKAGE, PackageError, Registration, conflict};
@@ -38,12 +40,12 @@ impl From<DatabaseError> for InstallError {
     }
 }
 
-/// Adds to `set` what installing `package` takes. `at` is the time of installation, seconds since the epoch.
+/// Adds to `set` what installing `package` takes.
 pub fn install(
     root: &Root,
     package: &RpmPackage,
     registration: Registration,
-    at: u32,
+    host: &Host,
     set: &mut ChangeSet,
 ) -> Result<Vec<Kept>, InstallError> {
     let database = Database::find(root)?
@@ -80,10 +82,21 @@ pub fn install(
     work.remove_leftovers()?;
     let kept = work.kept;
     match registration {
-        Registration::Native => put_record(root, &database, package, old.as_ref(), at, set)?,
+        Registration::Native => put_record(root, &database, package, old.as_ref(), install_time(host), set)?,
+        Registration::HostRpm => {
+            program::register(root, &database, package, Program::Host, &host.temp_dir, set)?
+        }
+        Registration::TargetRpm => {
+            program::register(root, &database, package, Program::Target, &host.temp_dir, set)?
+        }
         Registration::FirstBoot => register::put(root, package, set)?,
     }
     Ok(kept)
+}
+
+/// What the database calls the time of installation: 32 bits, and 1970 is no time.
+fn install_time(host: &Host) -> u32 {
+    u32::try_from(host.epoch.unwrap_or(host.now).max(1)).unwrap_or(u32::MAX)
 }
 
 fn digest_algorithm(header: &Header) -> Option<u32> {

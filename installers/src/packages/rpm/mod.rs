@@ -3,7 +3,7 @@
 //! [`header`] reads and writes headers, [`archive`] a package (`cpio` and `payload` its members), [`version`] compares
 //! versions, [`database`] reads and edits the target's package database, [`fate`] decides about files that are there
 //! already, [`relation`] about dependencies, [`install`] turns it all
-//! into changes, [`register`] leaves the database to the target's own rpm.
+//! into changes, [`register`] leaves the database to the target's own rpm, [`program`] asks an rpm now.
 
 pub mod archive;
 mod cpio;
@@ -12,6 +12,7 @@ pub mod fate;
 pub mod header;
 pub mod install;
 mod payload;
+pub mod program;
 pub mod register;
 pub mod relation;
 pub mod tag;

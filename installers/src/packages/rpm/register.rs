@@ -13,6 +13,19 @@ use crate::txn::{ChangeSet, Content, OnLink, Perm, Want};
 
 /// The package, until rpm knows of it.
 pub const PACKAGE_FILE: &str = "/var/lib/ssmbake/register/amazon-ssm-agent.rpm";
+/// What rpm is told, here or at first boot: the files are in place, only its database is to change.
+pub(super) const FLAGS: [&str; 9] = [
+    "-U",
+    "--justdb",
+    "--noscripts",
+    "--notriggers",
+    "--replacepkgs",
+    "--oldpackage",
+    // What it needs and what it meets was looked at in the tree; rpm would look at this machine.
+    "--nodeps",
+    "--ignorearch",
+    "--ignoresize",
+];
 const SCRIPT: &str = "/var/lib/ssmbake/register/run";
 /// The job for systemd.
 pub const UNIT: &str = "ssmbake-register.service";

@@ -15,7 +15,7 @@ use crate::receipt::{self, PackageReceipt, Receipt};
 use crate::root::{Last, Root, RootPath};
 use crate::selinux::{self, Labels};
 use crate::service::{Enablement, systemd, upstart};
-use crate::trust::debian;
+use crate::trust;
 use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
 use ssmbake_manifests::ServiceManager;
 
@@ -238,7 +238,16 @@ fn expand(
                 ));
             }
         }
-        Step::TrustAnchors { anchors } => debian::install(root, anchors, set)?,
+        Step::TrustAnchors { store, anchors } => {
+            trust::install(root, *store, anchors, set)?;
+            let missing = trust::missing(root, anchors, set)?;
+            if !missing.is_empty() {
+                return Err(conflict(
+                    format!("the agent would not find {} in this tree", missing.join(", ")),
+                    "look at the links of the trust store: does the bundle lead to a file?",
+                ));
+            }
+        }
         Step::WriteConfig { edits } => write_config(root, edits, set)?,
         Step::WriteProxy { manager, proxy } => {
             let place = config::proxy::place(*manager);

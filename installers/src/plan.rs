@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{
     AgentFacts, AgentVersion, AnchorSet, Arch, Catalog, HostVariant, Os, PackageFormat, Region, Service,
-    ServiceManager,
+    ServiceManager, TrustStore,
 };
 
 use crate::config::proxy::Proxy;
@@ -16,6 +16,7 @@ use crate::packages::deb::version::{compare, upstream};
 use crate::packages::rpm::database::Backend;
 use crate::probe::{ConfigFacts, Facts};
 use crate::service::Enablement;
+use crate::trust;
 use crate::trust::x509::Certificate;
 use crate::trust::{Anchor, AnchorState};
 
@@ -186,6 +187,8 @@ pub enum Step {
     },
     /// Make the tree trust these.
     TrustAnchors {
+        /// How the tree keeps its anchors.
+        store: TrustStore,
         /// Them.
         anchors: Vec<Anchor>,
     },
@@ -333,9 +336,13 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     let anchors = anchors(request, facts, catalog, &mut notes);
     if !anchors.is_empty() {
         notes.extend(facts.trust.value.hooks.iter().map(|hook| {
-            format!("`{hook}` is not run: its store has the new roots after the tree's next `update-ca-certificates`")
+            let tool = trust::tool(os.trust);
+            format!("`{hook}` is not brought up to date: it follows at the tree's next `{tool}`")
         }));
-        steps.push(Step::TrustAnchors { anchors });
+        steps.push(Step::TrustAnchors {
+            store: os.trust,
+            anchors,
+        });
     }
     steps.extend(config_step(request, facts, catalog, &mut notes)?);
     if let Some(proxy) = &request.proxy {
@@ -694,7 +701,7 @@ impl fmt::Display for Step {
                 write!(f, "let rpm register the package at first boot ({manager})")
             }
             Self::EnableService { manager, .. } => write!(f, "enable the service ({manager})"),
-            Self::TrustAnchors { anchors } => {
+            Self::TrustAnchors { anchors, .. } => {
                 let labels: Vec<&str> = anchors.iter().map(|anchor| anchor.label.as_str()).collect();
                 write!(f, "trust {}", labels.join(", "))
             }

@@ -5,9 +5,10 @@ use crate::apply::{ApplyError, lock_database};
 use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::packages::deb::database::{self, StatusDb};
+use crate::packages::rpm::database::Database;
 use crate::receipt::{self, Entry, Receipt, State, same, state, undo_path};
 use crate::root::{Last, Root, RootPath};
-use crate::trust::debian;
+use crate::trust;
 use crate::txn::{self, ChangeSet, Checkpoint, Content, OnLink, Perm, Want};
 
 const LIMIT: usize = database::STATUS_LIMIT;
@@ -50,6 +51,9 @@ fn take_back(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet)
     }
     if !same(&now, &entry.after) {
         return shared(root, entry, receipt, set);
+    }
+    if !entry.is_kept && is_rpm_database(root, &entry.path)? {
+        return take_record(root, entry, set);
     }
     let want = match &entry.before {
         // Directories with other people's files in them stay.
@@ -128,28 +132,68 @@ fn shared(root: &Root, entry: &Entry, receipt: &Receipt, set: &mut ChangeSet) ->
         set.edit(root, &entry.path, bytes, 0o644)?;
         return Ok(true);
     }
-    if is_at(debian::BUNDLE)? {
+    if is_bundle(root, &entry.path)? {
         let mut text = String::from_utf8_lossy(&now).into_owned();
-        let local = |entry: &&Entry| entry.path.as_str().ends_with(".crt") && entry.before == State::Absent;
         for anchor in receipt
             .entries
             .iter()
-            .filter(local)
-            .filter(|other| other.path != entry.path)
+            .filter(|other| is_anchor(other) && other.path != entry.path)
         {
             let pem = root.read(&anchor.path, LIMIT)?.unwrap_or_default();
-            let pem = String::from_utf8_lossy(&pem).into_owned();
-            text = if pem.is_empty() {
-                text
-            } else {
-                text.replacen(&pem, "", 1)
-            };
+            text = trust::without(&text, &String::from_utf8_lossy(&pem));
         }
         set.edit(root, &entry.path, text.into_bytes(), 0o644)?;
         return Ok(true);
     }
+    if is_rpm_database(root, &entry.path)? {
+        return take_record(root, entry, set);
+    }
     // dpkg's own back-up of an earlier state: nothing depends on it.
     is_at(database::STATUS_OLD)
+}
+
+fn is_rpm_database(root: &Root, place: &RootPath) -> Result<bool, IoError> {
+    match Database::find(root)? {
+        Some(database) => Ok(root.canonical(&database.path(), Last::Follow)? == *place),
+        None => Ok(false),
+    }
+}
+
+/// Takes our record out of a database that others have written to since, or that was too large to keep. That there was
+/// none before follows from the package's other files: those of an earlier agent are not kept either.
+fn take_record(root: &Root, entry: &Entry, set: &mut ChangeSet) -> Result<bool, IoError> {
+    let Some(database) = Database::find(root)? else {
+        return Ok(false);
+    };
+    let Ok(named) = database.named(root, PACKAGE) else {
+        return Ok(false);
+    };
+    let numbers: Vec<u32> = named.iter().map(|one| one.number).collect();
+    // One that cannot be written here is for rpm itself.
+    let Ok(bytes) = database.replaced(root, &numbers, None) else {
+        return Ok(false);
+    };
+    set.edit(root, &entry.path, bytes, 0o644)?;
+    Ok(true)
+}
+
+/// A certificate file of ours.
+fn is_anchor(entry: &Entry) -> bool {
+    let name = entry.path.as_str();
+    (name.ends_with(".crt") || name.ends_with(".pem")) && entry.before == State::Absent
+}
+
+fn is_bundle(root: &Root, place: &RootPath) -> Result<bool, IoError> {
+    let others = [
+        "/etc/pki/ca-trust/extracted/pem/email-ca-bundle.pem",
+        "/etc/pki/ca-trust/extracted/pem/objsign-ca-bundle.pem",
+    ];
+    for path in trust::AGENT_BUNDLES.into_iter().chain(others) {
+        if root.canonical(&RootPath::fixed(path), Last::Follow)? == *place {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The receipt and what was kept for it.

@@ -40,8 +40,10 @@ pub fn look(root: &Root) -> Result<Option<Selinux>, IoError> {
     let text = String::from_utf8_lossy(&bytes);
     let value = |name: &str| {
         let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        let values = lines.filter_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == name));
-        values.last().map(|(_, value)| value.trim().to_ascii_lowercase())
+        let mut values = lines.filter_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == name));
+        values
+            .next_back()
+            .map(|(_, value)| value.trim().to_ascii_lowercase())
     };
     let mode = value("SELINUX").filter(|mode| mode == "enforcing" || mode == "permissive");
     let (Some(mode), Some(policy)) = (mode, value("SELINUXTYPE")) else {

@@ -217,18 +217,29 @@ fn make_database() -> tempfile::TempDir {
 
 /// A package that provides /bin/sh, which the agent's needs.
 pub fn bash_rpm() -> PathBuf {
-    let dir = world().dir.path().join("bash");
-    let built = dir.join("RPMS/noarch/bash-5.1.8-9.noarch.rpm");
+    small("bash", "5.1.8", "Provides: /bin/sh")
+}
+
+/// A package that nobody needs.
+pub fn other_rpm() -> PathBuf {
+    small("other", "1", "")
+}
+
+fn small(name: &str, version: &str, preamble: &str) -> PathBuf {
+    let dir = world().dir.path().join(name);
+    let built = dir.join(format!("RPMS/noarch/{name}-{version}-9.noarch.rpm"));
     static BUILD: Mutex<()> = Mutex::new(());
     let _guard = BUILD.lock().expect("lock");
     if built.exists() {
         return built;
     }
     fs::create_dir_all(&dir).expect("directory");
-    let spec = dir.join("bash.spec");
-    let text = "Name: bash\nVersion: 5.1.8\nRelease: 9\nSummary: the shell of small trees\nLicense: none\nBuildArch: noarch\n\
-        AutoReqProv: no\nProvides: /bin/sh\n%description\nThe shell.\n%install\nmkdir -p %{buildroot}/usr/bin\n\
-        echo > %{buildroot}/usr/bin/bash\n%files\n/usr/bin/bash\n";
+    let spec = dir.join("small.spec");
+    let text = format!(
+        "Name: {name}\nVersion: {version}\nRelease: 9\nSummary: small\nLicense: none\nBuildArch: noarch\nAutoReqProv: no\n\
+         {preamble}\n%description\nSmall.\n%install\nmkdir -p %{{buildroot}}/usr/bin\necho > %{{buildroot}}/usr/bin/{name}\n\
+         %files\n/usr/bin/{name}\n"
+    );
     fs::write(&spec, text).expect("spec");
     must(
         Command::new("rpmbuild")

@@ -67,6 +67,21 @@ impl MiniTree {
         Self::new("debian", "Debian GNU/Linux", "12", "amd64")
     }
 
+    /// Another tree like this one.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self {
+            dir: tempfile::tempdir().expect("directory"),
+        };
+        must(
+            Command::new("cp")
+                .arg("-a")
+                .arg(self.path().join("."))
+                .arg(copy.path()),
+        );
+        copy
+    }
+
     /// Its top.
     pub fn path(&self) -> &Path {
         self.dir.path()

@@ -133,7 +133,7 @@ fn anchor(anchor: &Anchor) -> String {
         first.unwrap_or(""),
         last.unwrap_or(""),
     ];
-    let words: Vec<String> = words.into_iter().map(|word| quoted(word)).collect();
+    let words: Vec<String> = words.into_iter().map(quoted).collect();
     heredoc(&format!("anchor {}", words.join(" ")), &anchor.pem)
 }
 

@@ -13,7 +13,7 @@ mod windows;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use ssmbake_manifests::{Arch, Catalog, Os, PackageFormat, ServiceManager, TrustStore};
+use ssmbake_manifests::{Arch, Catalog, Os, PackageFormat, ServiceManager};
 
 pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
@@ -23,7 +23,7 @@ use crate::error::IoError;
 use crate::packages::rpm::database::Database;
 use crate::root::{Last, Root, RootPath};
 use crate::selinux;
-use crate::trust::{debian, read_bundle};
+use crate::trust;
 
 /// Why no facts can be given.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +93,7 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         package_manager: package_manager(root)?,
         rpm_database,
         selinux: selinux::look(root)?,
-        trust: trust(root, catalog, os)?,
+        trust: trust_facts(root, catalog, os)?,
         agent,
         environment: environment::look(root, hints)?,
         windows: None,
@@ -223,28 +223,24 @@ fn package_manager(root: &Root) -> Result<Found<String>, ProbeError> {
     })
 }
 
-fn trust(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {
-    let (digests, bundle) = read_bundle(root, os.trust)?;
-    let (trusted, hooks) = match os.trust {
-        TrustStore::Debian => (debian::trusted(root, digests)?, debian::hooks(root)?),
-        _ => (debian::Trusted::undisputed(digests), Vec::new()),
-    };
+fn trust_facts(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {
+    let trusted = trust::trusted(root, os.trust)?;
     let mut anchors = BTreeMap::new();
     for anchor in catalog.anchors() {
         let sha256 = ssmbake_manifests::hex::encode(&anchor.sha256);
-        let state = debian::anchor_state(&trusted, &sha256, &anchor.file_stem);
+        let state = trust::anchor_state(&trusted, &sha256, &anchor.file_stem);
         anchors.insert(anchor.id.clone(), state);
     }
-    let evidence = match &trusted.digests {
-        Some(digests) => Evidence::path(bundle, format!("{} certificates", digests.len())),
-        None => Evidence::path(bundle, "does not exist"),
+    let evidence = match trusted.bundle_size {
+        Some(size) => Evidence::path(trusted.bundle.as_str(), format!("{size} certificates")),
+        None => Evidence::path(trusted.bundle.as_str(), "does not exist"),
     };
     let facts = TrustFacts {
         store: os.trust,
-        bundle_size: trusted.digests.as_ref().map(std::collections::BTreeSet::len),
+        bundle_size: trusted.bundle_size,
         anchors,
-        digests: trusted.digests.unwrap_or_default(),
-        hooks,
+        digests: trusted.digests,
+        hooks: trust::pending(root, os.trust)?,
     };
     Ok(Found {
         value: facts,

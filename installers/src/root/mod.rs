@@ -94,6 +94,9 @@ pub struct Entry {
     pub inode: u64,
 }
 
+/// Tries of the kernel's resolution that a rename elsewhere may spoil.
+const TRIES: usize = 16;
+
 /// A root tree on the build machine. Name comparison is exact (Windows trees will fold case here).
 #[derive(Debug)]
 pub struct Root {
@@ -153,17 +156,18 @@ impl Root {
 
     /// Metadata, or none when nothing is there (a dangling link with `Last::Follow` included).
     pub fn meta(&self, path: &RootPath, last: Last) -> Result<Option<Meta>, IoError> {
+        let walked = || walk::walk(self.fd.as_fd(), path, last).map(|located| located.stat);
+        let nofollow = if last == Last::Keep {
+            OFlags::NOFOLLOW
+        } else {
+            OFlags::empty()
+        };
         let stat = match self.resolver {
-            Resolver::Walker => walk::walk(self.fd.as_fd(), path, last).map(|located| located.stat),
-            Resolver::Kernel => {
-                let nofollow = if last == Last::Keep {
-                    OFlags::NOFOLLOW
-                } else {
-                    OFlags::empty()
-                };
-                self.openat2(path, OFlags::PATH | nofollow)
-                    .and_then(|fd| Ok(Some(rustix::fs::fstat(fd)?)))
-            }
+            Resolver::Walker => walked(),
+            Resolver::Kernel => match self.openat2(path, OFlags::PATH | nofollow) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => walked(),
+                opened => opened.and_then(|fd| Ok(Some(rustix::fs::fstat(fd)?))),
+            },
         };
         match stat {
             Ok(stat) => Ok(stat.as_ref().map(Meta::of)),
@@ -279,7 +283,10 @@ impl Root {
     fn open_fd(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         if self.resolver == Resolver::Kernel {
-            return self.openat2(path, flags);
+            match self.openat2(path, flags) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                opened => return opened,
+            }
         }
         let located = walk::walk(self.fd.as_fd(), path, Last::Follow)?;
         let name = match (&located.stat, &located.name) {
@@ -295,15 +302,20 @@ impl Root {
         )?)
     }
 
+    /// The kernel gives up with EAGAIN on a path with `..` while anything anywhere is renamed or mounted. It says to try
+    /// again; on a busy build machine that alone can go on for long, so in the end the walker takes over.
     fn openat2(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(rustix::fs::openat2(
-            &self.fd,
-            path.relative(),
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve,
-        )?)
+        let flags = flags | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat2(&self.fd, path.relative(), flags, Mode::empty(), resolve);
+        let mut opened = open();
+        for _ in 0..TRIES {
+            if !matches!(opened, Err(Errno::AGAIN)) {
+                break;
+            }
+            opened = open();
+        }
+        Ok(opened?)
     }
 }
 

@@ -78,3 +78,27 @@ fn only_regular_files_are_opened() {
         }
     }
 }
+
+/// The kernel's resolution of `..` fails while somebody renames anything; ours must not.
+#[test]
+fn renames_elsewhere_do_not_disturb() {
+    let (dir, other) = (tree(), tempfile::tempdir().expect("directory"));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (one, two) = (other.path().join("one"), other.path().join("two"));
+            fs::write(&one, "").expect("file");
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(&one, &two).expect("rename");
+                fs::rename(&two, &one).expect("rename");
+            }
+        });
+        let root = Root::open(dir.path()).expect("root");
+        let results: Vec<_> = (0..20_000)
+            .map(|_| root.meta(&path("/etc/up"), Last::Follow))
+            .collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        assert!(failed.is_empty(), "{} times: {}", failed.len(), failed[0]);
+    });
+}

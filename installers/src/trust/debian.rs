@@ -1,9 +1,8 @@
 //! Debian's trust store, as `update-ca-certificates` builds it: anchors, links, hash links, bundle.
 
-use std::collections::BTreeSet;
-
+use super::directory::{LinkHashes, put_links};
 use super::x509::{Certificate, pem_blocks};
-use super::{Anchor, AnchorState, BUNDLE_LIMIT};
+use super::{Anchor, BUNDLE_LIMIT, Blocked, CERT_LIMIT, join};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::txn::{ChangeSet, OnLink, Want};
@@ -18,35 +17,8 @@ pub const LOCAL_DIR: &str = "/usr/local/share/ca-certificates";
 pub const CONF: &str = "/etc/ca-certificates.conf";
 const VENDOR_DIR: &str = "/usr/share/ca-certificates";
 const HOOKS: &str = "/etc/ca-certificates/update.d";
-const CERT_LIMIT: usize = 1024 * 1024;
 /// Directories below the local one; nobody nests deeper.
 const DEPTH: usize = 8;
-
-/// What a tree trusts and what its administrator distrusts.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Trusted {
-    /// SHA-256 of the DER of every certificate in the bundle, hex; none without a bundle.
-    pub digests: Option<BTreeSet<String>>,
-    blocked: Vec<Blocked>,
-}
-
-/// A `!` line of the configuration file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Blocked {
-    line: usize,
-    file: String,
-    digests: Vec<String>,
-}
-
-impl Trusted {
-    /// Of a store that knows no distrust in Debian's way.
-    pub(crate) fn undisputed(digests: Option<BTreeSet<String>>) -> Self {
-        Self {
-            digests,
-            ..Self::default()
-        }
-    }
-}
 
 /// What `update-ca-certificates` would run after its own work. We run nothing of the tree.
 pub fn hooks(root: &Root) -> Result<Vec<RootPath>, IoError> {
@@ -62,39 +34,8 @@ pub fn hooks(root: &Root) -> Result<Vec<RootPath>, IoError> {
     Ok(found)
 }
 
-/// What the bundle holds, and what the configuration file says against it.
-pub fn trusted(root: &Root, digests: Option<BTreeSet<String>>) -> Result<Trusted, IoError> {
-    Ok(Trusted {
-        digests,
-        blocked: blocked(root)?,
-    })
-}
-
-/// How the tree stands to the certificate with this digest, known to Debian as `mozilla/STEM.crt`. The administrator
-/// names it by its file or by the bytes of another.
-pub fn anchor_state(trusted: &Trusted, sha256: &str, mozilla_stem: &str) -> AnchorState {
-    let file = format!("{mozilla_stem}.crt");
-    let is_meant = |one: &&Blocked| {
-        one.file.rsplit('/').next() == Some(&file) || one.digests.iter().any(|digest| digest == sha256)
-    };
-    if let Some(Blocked { line, .. }) = trusted.blocked.iter().find(is_meant) {
-        return AnchorState::Blocked {
-            path: RootPath::fixed(CONF),
-            line: *line,
-        };
-    }
-    let is_trusted = trusted
-        .digests
-        .as_ref()
-        .is_some_and(|digests| digests.contains(sha256));
-    if is_trusted {
-        AnchorState::Trusted
-    } else {
-        AnchorState::Missing
-    }
-}
-
-fn blocked(root: &Root) -> Result<Vec<Blocked>, IoError> {
+/// What the configuration file says against certificates.
+pub(super) fn blocked(root: &Root) -> Result<Vec<Blocked>, IoError> {
     let conf = root
         .read(&RootPath::fixed(CONF), BUNDLE_LIMIT)?
         .unwrap_or_default();
@@ -104,6 +45,7 @@ fn blocked(root: &Root) -> Result<Vec<Blocked>, IoError> {
             continue;
         };
         found.push(Blocked {
+            path: RootPath::fixed(CONF),
             line: number + 1,
             file: file.to_owned(),
             digests: vendor_digests(root, file)?,
@@ -126,7 +68,6 @@ pub fn install(root: &Root, anchors: &[Anchor], set: &mut ChangeSet) -> Result<(
     let vendor = vendor_part(root)?;
     let bundle_path = RootPath::fixed(BUNDLE);
     let bundle = root.read(&bundle_path, BUNDLE_LIMIT)?;
-    let mut taken = BTreeSet::new();
     for anchor in anchors {
         let file = join(LOCAL_DIR, &format!("{}.crt", anchor.name))?;
         set.put(
@@ -142,7 +83,9 @@ pub fn install(root: &Root, anchors: &[Anchor], set: &mut ChangeSet) -> Result<(
             OnLink::Replace,
             Want::link(file.as_str()),
         )?;
-        put_hash_link(root, anchor, &link_name, &mut taken, set)?;
+        if let Some(certificate) = pem_blocks(anchor.pem.as_bytes()).first() {
+            put_links(root, CERTS_DIR, certificate, &link_name, LinkHashes::New, set)?;
+        }
     }
     let new_local = with_anchors(&local, anchors)?;
     let rebuilt =
@@ -243,46 +186,4 @@ fn link_stem(name: &str) -> String {
             other => other,
         })
         .collect()
-}
-
-/// The first free `HASH.n`, unless one leads to the same certificate already.
-fn put_hash_link(
-    root: &Root,
-    anchor: &Anchor,
-    link_name: &str,
-    taken: &mut BTreeSet<String>,
-    set: &mut ChangeSet,
-) -> Result<(), IoError> {
-    let Some(certificate) = pem_blocks(anchor.pem.as_bytes()).into_iter().next() else {
-        return Ok(());
-    };
-    let Some(hash) = certificate.subject_hash() else {
-        return Ok(());
-    };
-    for number in 0..100 {
-        let name = format!("{hash}.{number}");
-        let path = join(CERTS_DIR, &name)?;
-        let is_free = root.meta(&path, Last::Keep)?.is_none() && !taken.contains(&name);
-        let is_same = root.read_link(&path)?.as_deref() == Some(link_name);
-        if is_free || is_same {
-            taken.insert(name);
-            set.put(root, &path, OnLink::Replace, Want::link(link_name))?;
-            return Ok(());
-        }
-        let bytes = root.read(&path, CERT_LIMIT)?.unwrap_or_default();
-        if pem_blocks(&bytes).first() == Some(&certificate) {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-fn join(dir: &str, name: &str) -> Result<RootPath, IoError> {
-    RootPath::new(&format!("{dir}/{name}")).map_err(|error| {
-        IoError::new(
-            "name",
-            name,
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
-        )
-    })
 }

@@ -1,5 +1,6 @@
 //! Certificates as trust stores see them: PEM blocks, DER digests, OpenSSL subject hashes.
 
+use md5::Md5;
 use sha1::{Digest, Sha1};
 use x509_parser::asn1_rs::{Any, Class, Header, Tag, ToDer};
 use x509_parser::pem::Pem;
@@ -105,6 +106,16 @@ impl Certificate {
             canonical.extend(der(Tag::Set, true, attributes.concat())?);
         }
         let digest: [u8; 20] = Sha1::digest(&canonical).into();
+        Some(format!(
+            "{:08x}",
+            u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
+        ))
+    }
+
+    /// The hash of OpenSSL 0.9.8: over the subject as it stands.
+    pub fn old_subject_hash(&self) -> Option<String> {
+        let (_, certificate) = X509Certificate::from_der(&self.der).ok()?;
+        let digest: [u8; 16] = Md5::digest(certificate.subject().as_raw()).into();
         Some(format!(
             "{:08x}",
             u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])

@@ -17,3 +17,4 @@ mod plans;
 mod readme;
 mod rpm;
 mod selinux;
+mod trust;

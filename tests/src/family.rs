@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use ssmbake_manifests::{Arch, Os, PackageFormat, TrustStore, catalog};
+use ssmbake_installers::packages::rpm::database::Backend;
+use ssmbake_manifests::{Arch, Family, Os, PackageFormat, TrustStore, catalog};
 
 use crate::tree::MiniTree;
 
@@ -13,7 +14,7 @@ pub fn tree_of(os: &Os, arch: Arch) -> MiniTree {
     let name = rule.names.first().map_or("", String::as_str);
     let (version, arch) = (rule.version.example(), arch.debian_name());
     let tree = match os.package {
-        PackageFormat::Rpm => MiniTree::rpm(&rule.id, name, version, arch),
+        PackageFormat::Rpm => MiniTree::rpm_with(&rule.id, name, version, arch, backend(os)),
         _ => MiniTree::new(&rule.id, name, version, arch),
     };
     if let Some(marker) = rule.markers.first() {
@@ -26,6 +27,19 @@ pub fn tree_of(os: &Os, arch: Arch) -> MiniTree {
         TrustStore::Debian | TrustStore::Registry => {}
     }
     tree
+}
+
+/// The form of rpm's database that the release has.
+fn backend(os: &Os) -> Backend {
+    let (name, version) = os.id.rsplit_once('-').unwrap_or((&os.id, ""));
+    let version: u32 = version.parse().unwrap_or(u32::MAX);
+    match (os.family, name) {
+        (Family::Suse, _) if version > 12 => Backend::Ndb,
+        (Family::Suse, _) => Backend::Bdb,
+        (_, "amazon-linux") if version < 2023 => Backend::Bdb,
+        (Family::Rhel, _) if version < 9 => Backend::Bdb,
+        _ => Backend::Sqlite,
+    }
 }
 
 /// A certificate that every store holds already: Starfield Class 2.

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
+
+use ssmbake_installers::packages::rpm::database::{Backend, ndb, sqlite};
 
 use crate::mirror::Mirror;
 use crate::must;
@@ -188,18 +190,37 @@ pub fn host_rpm(root: &Path, arguments: &[&str]) -> Command {
 }
 
 impl MiniTree {
-    /// A tree of an rpm family with an SQLite database that rpm has made: it knows one package, which owns /bin/sh.
+    /// A tree of an rpm family with an SQLite database that rpm has made: it knows one package, which provides /bin/sh.
     pub fn rpm(id: &str, name: &str, version: &str, arch: &str) -> Self {
+        Self::rpm_with(id, name, version, arch, Backend::Sqlite)
+    }
+
+    /// The same with another form of database.
+    pub fn rpm_with(id: &str, name: &str, version: &str, arch: &str, backend: Backend) -> Self {
         let tree = Self::bare(id, name, version, arch);
-        static DATABASE: Mutex<Option<tempfile::TempDir>> = Mutex::new(None);
-        let mut database = DATABASE.lock().expect("lock");
-        let made = database.get_or_insert_with(make_database);
-        must(
-            Command::new("cp")
-                .arg("-a")
-                .arg(made.path().join("var/lib/rpm"))
-                .arg(tree.path().join("var/lib/")),
-        );
+        let made = database();
+        match backend {
+            Backend::Sqlite => {
+                must(
+                    Command::new("cp")
+                        .arg("-a")
+                        .arg(made.join("var/lib/rpm"))
+                        .arg(tree.path().join("var/lib/")),
+                );
+            }
+            Backend::Bdb => {
+                tree.put("var/lib/rpm/Packages", "");
+                fs::copy(berkeley(), tree.path().join("var/lib/rpm/Packages")).expect("copy");
+            }
+            Backend::Ndb => {
+                // SUSE keeps it below /usr.
+                tree.put("usr/lib/sysimage/rpm/Packages.db", "");
+                let bytes = blobs().iter().fold(empty_ndb(), |bytes, (_, blob)| {
+                    ndb::replace(&bytes, &[], Some(blob)).expect("database")
+                });
+                fs::write(tree.path().join("usr/lib/sysimage/rpm/Packages.db"), bytes).expect("database");
+            }
+        }
         tree
     }
 
@@ -207,6 +228,60 @@ impl MiniTree {
     pub fn rhel() -> Self {
         Self::rpm("rhel", "Red Hat Enterprise Linux", "9.4", "amd64")
     }
+}
+
+/// One page of free slots, as rpm begins a database.
+fn empty_ndb() -> Vec<u8> {
+    let mut bytes = b"RpmP".to_vec();
+    bytes.extend([0_u32, 1, 1, 1, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes));
+    while bytes.len() < 4096 {
+        bytes.extend(b"Slot");
+        bytes.extend([0; 12]);
+    }
+    bytes
+}
+
+/// What rpm has stored in the tree that `database` made.
+fn blobs() -> Vec<(u32, Vec<u8>)> {
+    sqlite::all(fs::read(database().join("var/lib/rpm/rpmdb.sqlite")).expect("database")).expect("packages")
+}
+
+/// The same packages as Berkeley DB's own program writes them.
+fn berkeley() -> PathBuf {
+    static MADE: Mutex<()> = Mutex::new(());
+    let _guard = MADE.lock().expect("lock");
+    let place = world().dir.path().join("Packages");
+    if !place.exists() {
+        let mut records = vec![(0, 9_u32.to_le_bytes().to_vec())];
+        records.extend(blobs());
+        load_berkeley(&records, "db_pagesize=4096\n", &place);
+    }
+    place
+}
+
+/// Writes a Berkeley DB hash of packages by their numbers.
+pub fn load_berkeley(records: &[(u32, Vec<u8>)], settings: &str, place: &Path) {
+    let hex = |bytes: &[u8]| ssmbake_manifests::hex::encode(bytes);
+    let is_big = settings.contains("4321");
+    let mut dump = format!("VERSION=3\nformat=bytevalue\ntype=hash\n{settings}HEADER=END\n");
+    for (number, blob) in records {
+        let key = if is_big {
+            number.to_be_bytes()
+        } else {
+            number.to_le_bytes()
+        };
+        dump.push_str(&format!(" {}\n {}\n", hex(&key), hex(blob)));
+    }
+    dump.push_str("DATA=END\n");
+    let text = place.with_extension("dump");
+    fs::write(&text, dump).expect("dump");
+    must(Command::new("db5.3_load").arg("-f").arg(&text).arg(place));
+}
+
+/// A directory with a database at rpm's usual place.
+fn database() -> &'static Path {
+    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    MADE.get_or_init(make_database).path()
 }
 
 fn make_database() -> tempfile::TempDir {

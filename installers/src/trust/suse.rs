@@ -11,6 +11,7 @@ use crate::txn::{ChangeSet, OnLink, Want};
 /// The administrator's anchors.
 pub const ANCHORS: &str = "/etc/pki/trust/anchors";
 const BUNDLE: &str = "/var/lib/ca-certificates/ca-bundle.pem";
+const LINK: &str = "/etc/ssl/ca-bundle.pem";
 const HASH_DIR: &str = "/var/lib/ca-certificates/pem";
 const CERTS_DIR: &str = "/etc/ssl/certs";
 const PENDING: [&str; 2] = [
@@ -48,5 +49,10 @@ pub fn install(root: &Root, anchors: &[Anchor], set: &mut ChangeSet) -> Result<(
         }
     }
     append_labelled(root, &RootPath::fixed(BUNDLE), anchors, 0o444, set)?;
+    // The package's own link, by which everybody finds the bundle.
+    let link = RootPath::fixed(LINK);
+    if root.meta(&link, Last::Keep)?.is_none() {
+        set.put(root, &link, OnLink::Replace, Want::link(format!("../..{BUNDLE}")))?;
+    }
     p11kit::install_hashed(root, HASH_DIR, anchors, set)
 }

@@ -225,14 +225,22 @@ impl ChangeSet {
 
     /// The bytes `path` will have: from this set, else from the tree.
     pub fn read(&self, root: &Root, path: &RootPath, limit: usize) -> Result<Option<Vec<u8>>, IoError> {
-        let place = root.canonical(path, Last::Follow)?;
+        // A link of this set is not in the tree yet.
+        let own = root.canonical(path, Last::Keep)?;
+        let place = match self.wants.get(&own) {
+            Some(Want::Link { target, .. }) => match own.parent().and_then(|dir| led_to(&dir, target)) {
+                Some(there) => root.canonical(&there, Last::Follow)?,
+                None => return Ok(None),
+            },
+            _ => root.canonical(path, Last::Follow)?,
+        };
         match self.wants.get(&place) {
             Some(Want::File { content, .. }) => content
                 .bytes(limit)
                 .map(Some)
                 .map_err(|error| IoError::new("read", path, error)),
             Some(Want::Absent) => Ok(None),
-            _ => root.read(path, limit),
+            _ => root.read(&place, limit),
         }
     }
 
@@ -249,4 +257,18 @@ impl ChangeSet {
     pub(super) fn into_wants(self) -> BTreeMap<RootPath, Want> {
         self.wants
     }
+}
+
+/// Where a link in `dir` leads by its text alone.
+fn led_to(dir: &RootPath, target: &str) -> Option<RootPath> {
+    let start = if target.starts_with('/') { "" } else { dir.as_str() };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in start.split('/').chain(target.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    RootPath::new(&format!("/{}", parts.join("/"))).ok()
 }

@@ -16,5 +16,6 @@ mod network;
 mod plans;
 mod readme;
 mod rpm;
+mod rpmdb;
 mod selinux;
 mod trust;

@@ -1,5 +1,7 @@
 //! rpm's package database in a tree: which of its three forms, what it holds, and how it will hold another package.
 
+pub mod bdb;
+pub mod ndb;
 pub mod sqlite;
 
 use serde::{Deserialize, Serialize};
@@ -140,17 +142,12 @@ impl Database {
 
     /// The packages called `name`: one, as a rule.
     pub fn named(&self, root: &Root, name: &str) -> Result<Vec<Installed>, DatabaseError> {
-        let bytes = self.read(root)?;
-        let records = match self.backend {
-            Backend::Sqlite => sqlite::named(bytes, name),
-            Backend::Ndb | Backend::Bdb => {
-                return Ok(self
-                    .all(root)?
-                    .into_iter()
-                    .filter(|one| is_named(one, name))
-                    .collect());
-            }
-        };
+        // Only SQLite has an index that is worth the asking.
+        if self.backend != Backend::Sqlite {
+            let is_named = |one: &Installed| one.header.string(tag::NAME) == Some(name);
+            return Ok(self.all(root)?.into_iter().filter(is_named).collect());
+        }
+        let records = sqlite::named(self.read(root)?, name);
         self.parse(records.map_err(|why| self.damaged(why))?)
     }
 
@@ -159,7 +156,8 @@ impl Database {
         let bytes = self.read(root)?;
         let records = match self.backend {
             Backend::Sqlite => sqlite::all(bytes),
-            Backend::Ndb | Backend::Bdb => Err("its form is not read yet".to_owned()),
+            Backend::Ndb => ndb::packages(&bytes),
+            Backend::Bdb => bdb::packages(&bytes),
         };
         self.parse(records.map_err(|why| self.damaged(why))?)
     }
@@ -183,12 +181,9 @@ impl Database {
         let bytes = self.read(root)?;
         let new = match self.backend {
             Backend::Sqlite => sqlite::replace(bytes, remove, add),
-            Backend::Ndb | Backend::Bdb => Err("its form is not written here".to_owned()),
+            Backend::Ndb => ndb::replace(&bytes, remove, add.map(Header::blob)),
+            Backend::Bdb => Err("its form is not written here".to_owned()),
         };
         new.map_err(|why| self.damaged(why))
     }
-}
-
-fn is_named(one: &Installed, name: &str) -> bool {
-    one.header.string(tag::NAME) == Some(name)
 }

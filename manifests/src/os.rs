@@ -196,6 +196,8 @@ pub struct OsIdentity<'a> {
     pub version: &'a str,
     /// NAME, if the file has one.
     pub name: Option<&'a str>,
+    /// PRETTY_NAME, if the file has one that says something.
+    pub title: Option<&'a str>,
     /// The [`MatchRule::variant`] whose markers exist.
     pub variant: Option<&'a str>,
 }
@@ -220,12 +222,13 @@ pub struct MatchRule {
 }
 
 impl MatchRule {
-    /// Whether this rule fits. A missing NAME proves no masquerade.
+    /// Whether this rule fits. A missing NAME proves no masquerade; some derivatives change PRETTY_NAME only.
     pub fn accepts(&self, seen: &OsIdentity<'_>) -> bool {
         self.id == seen.id
             && self.version.accepts(seen.version)
             && self.variant.as_deref() == seen.variant
             && seen.name.is_none_or(|name| self.accepts_name(name))
+            && seen.title.is_none_or(|title| self.accepts_name(title))
     }
 
     /// Whether NAME is one of those allowed: `Debian GNU/Linux 12` is, `Debian GNU/LinuxDeluxe` is not.

@@ -22,17 +22,45 @@ pub(super) fn read(root: &Root, path: &str) -> Result<Option<Vec<u8>>, ProbeErro
     }
 }
 
-/// What the first of the files says that says anything.
-pub(super) fn identity(root: &Root, rules: &Identification) -> Result<Option<Identity>, ProbeError> {
+/// What one of the files says.
+#[derive(Debug)]
+pub(super) struct Statement<'r> {
+    file: &'r VendorFile,
+    identity: Identity,
+    /// The version, where the file says it more precisely than os-release would.
+    precise: String,
+}
+
+/// What those of the files say that say anything, the most specific first.
+pub(super) fn statements<'r>(
+    root: &Root,
+    rules: &'r Identification,
+) -> Result<Vec<Statement<'r>>, ProbeError> {
+    let mut statements = Vec::new();
     for file in &rules.files {
         let Some(bytes) = read(root, &file.path)? else {
             continue;
         };
-        if let Some(identity) = parse(file, &String::from_utf8_lossy(&bytes), rules) {
-            return Ok(Some(identity));
-        }
+        let text = String::from_utf8_lossy(&bytes);
+        let Some(identity) = parse(file, &text, rules) else {
+            continue;
+        };
+        let precise = match file.grammar {
+            Grammar::Version => text.trim().to_owned(),
+            _ => identity.version.clone(),
+        };
+        statements.push(Statement {
+            file,
+            identity,
+            precise,
+        });
     }
-    Ok(None)
+    Ok(statements)
+}
+
+/// The first of them.
+pub(super) fn identity(statements: &[Statement<'_>]) -> Option<Identity> {
+    statements.first().map(|first| first.identity.clone())
 }
 
 fn parse(file: &VendorFile, text: &str, rules: &Identification) -> Option<Identity> {
@@ -113,54 +141,85 @@ fn as_os_release(id: &str, version: String) -> String {
 
 /// The version as precise as a file of the same distribution says it.
 pub(super) fn point_release(
-    root: &Root,
-    rules: &Identification,
+    statements: &[Statement<'_>],
     id: &str,
     version: &str,
     evidence: &mut Vec<Evidence>,
-) -> Result<String, ProbeError> {
-    for file in &rules.files {
-        let Some(bytes) = read(root, &file.path)? else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        let Some(found) = parse(file, &text, rules).filter(|found| found.id == id) else {
-            continue;
-        };
-        let precise = match file.grammar {
-            Grammar::Version => text.trim().to_owned(),
-            _ => found.version,
-        };
+) -> String {
+    for statement in statements.iter().filter(|one| one.identity.id == id) {
         let is_finer = match version {
-            "" => precise.contains('/'),
-            _ => precise
+            "" => statement.precise.contains('/'),
+            _ => statement
+                .precise
                 .strip_prefix(version)
                 .is_some_and(|rest| rest.starts_with('.')),
         };
-        if is_finer && precise.len() < 64 {
-            evidence.extend(found.evidence);
-            return Ok(precise);
+        if is_finer && statement.precise.len() < 64 {
+            evidence.extend(statement.identity.evidence.iter().cloned());
+            return statement.precise.clone();
         }
     }
-    Ok(version.to_owned())
+    version.to_owned()
+}
+
+/// What os-release left out, from a file of the same distribution.
+pub(super) fn complete(identity: &mut Identity, statements: &[Statement<'_>]) {
+    let same = statements.iter().map(|one| &one.identity);
+    let mut with_version = same.filter(|one| one.id == identity.id && !one.version.is_empty());
+    if identity.version.is_empty()
+        && let Some(found) = with_version.next()
+    {
+        identity.version.clone_from(&found.version);
+        identity.evidence.extend(found.evidence.iter().cloned());
+    }
 }
 
 /// Systems that carry the ID of another: the tree's further files tell.
 pub(super) fn disguise(
     root: &Root,
     rules: &Identification,
+    statements: &[Statement<'_>],
     identity: &mut Identity,
 ) -> Result<(), ProbeError> {
+    for witness in &rules.witnesses {
+        let says = statements.iter().find(|one| one.file.path == witness.path);
+        if witness.ids.contains(&identity.id)
+            && let Some(other) = says.filter(|one| one.identity.id != identity.id)
+        {
+            unmask(
+                identity,
+                &other.identity.name_or_id(),
+                &other.identity.evidence[0],
+            );
+        }
+    }
     for masquerade in &rules.masquerades {
         let Some(bytes) = read(root, &masquerade.path)? else {
             continue;
         };
-        if String::from_utf8_lossy(&bytes).contains(&masquerade.contains) {
-            let says = format!("contains `{}`", masquerade.contains);
-            identity.evidence.push(Evidence::path(&masquerade.path, says));
-            identity.name = Some(masquerade.name.clone());
-        }
+        let text = String::from_utf8_lossy(&bytes);
+        let says = match &masquerade.contains {
+            None => "exists".to_owned(),
+            Some(words) if text.contains(words) => format!("contains `{words}`"),
+            Some(_) => continue,
+        };
+        unmask(
+            identity,
+            &masquerade.name,
+            &Evidence::path(&masquerade.path, says),
+        );
     }
+    flavour(root, rules, identity)
+}
+
+/// The evidence against the ID comes first: it is what a refusal shows.
+fn unmask(identity: &mut Identity, name: &str, evidence: &Evidence) {
+    identity.evidence.insert(0, evidence.clone());
+    identity.name = Some(name.to_owned());
+    identity.title = None;
+}
+
+fn flavour(root: &Root, rules: &Identification, identity: &mut Identity) -> Result<(), ProbeError> {
     for flavour in rules.flavours.iter().filter(|flavour| flavour.id == identity.id) {
         let Ok(path) = RootPath::new(&flavour.path) else {
             continue;

@@ -236,6 +236,7 @@ fn identify<'c>(
         id: "windows-server",
         version: build,
         name: Some(&windows.product),
+        title: None,
         variant: None,
     };
     let os = catalog.os_for(&seen).ok_or_else(unsupported)?;

@@ -17,6 +17,7 @@ fn identify<'a>(
             id,
             version,
             name,
+            title: None,
             variant,
         })
         .map(|os| os.id.as_str())
@@ -61,6 +62,7 @@ fn no_two_systems_accept_the_same_tree() {
                 id: &rule.id,
                 version,
                 name,
+                title: name,
                 variant: rule.variant.as_deref(),
             };
             let accepting: Vec<&str> = catalog()
@@ -197,6 +199,7 @@ fn raspberry_pi_os_is_debian_with_a_marker() {
             id: "debian",
             version,
             name: debian,
+            title: None,
             variant: Some("raspberry-pi"),
         };
         assert_eq!(

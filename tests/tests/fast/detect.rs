@@ -45,7 +45,7 @@ fn refused(root: &Path) -> String {
 
 #[test]
 fn systems_are_known_by_what_they_hold() {
-    let cases: [(Files<'_>, &str, &str); 16] = [
+    let cases: [(Files<'_>, &str, &str); 20] = [
         (
             &[("etc/centos-release", "CentOS release 6.7 (Final)\n")],
             "centos-6",
@@ -158,6 +158,42 @@ fn systems_are_known_by_what_they_hold() {
             "fedora",
             "41",
         ),
+        // A file that was edited may say in VERSION, in PRETTY_NAME or elsewhere what VERSION_ID would.
+        (
+            &[(
+                "etc/os-release",
+                "NAME=\"Ubuntu\"\nVERSION=\"18.04 LTS (Bionic Beaver)\"\n",
+            )],
+            "ubuntu-18.04",
+            "18.04",
+        ),
+        (
+            &[(
+                "etc/os-release",
+                "NAME=\"Debian GNU/Linux\"\nID=debian\nPRETTY_NAME=\"Debian GNU/Linux 11 (bullseye)\"\n",
+            )],
+            "debian-11",
+            "11",
+        ),
+        (
+            &[
+                (
+                    "etc/os-release",
+                    "NAME=\"Debian GNU/Linux\"\nID=debian\nPRETTY_NAME=Distroless\n",
+                ),
+                ("etc/debian_version", "10.8\n"),
+            ],
+            "debian-10",
+            "10.8",
+        ),
+        (
+            &[(
+                "etc/os-release",
+                "NAME=SLES_SAP\nID=sles_sap\nVERSION_ID=12.2\nPRETTY_NAME='SUSE Linux Enterprise Server for SAP Applications 12 SP2'\n",
+            )],
+            "sles-12",
+            "12.2",
+        ),
     ];
     for (files, id, version) in cases {
         let tree = holding(files);
@@ -187,7 +223,7 @@ fn a_sap_product_makes_a_system_for_sap() {
 
 #[test]
 fn others_are_refused_with_the_right_way() {
-    let cases: [(Files<'_>, &str); 17] = [
+    let cases: [(Files<'_>, &str); 24] = [
         (
             &[(
                 "etc/os-release",
@@ -289,6 +325,59 @@ fn others_are_refused_with_the_right_way() {
             "Circle Linux 8.4",
         ),
         (&[("etc/lsb-release", "LSB_VERSION=1.3\n")], "the tree holds"),
+        // Parents' files with a derivative's own name in one of them.
+        (
+            &[
+                ("etc/os-release", "NAME=Ubuntu\nID=ubuntu\nVERSION_ID=14.04\n"),
+                ("etc/lsb-release", "DISTRIB_ID=LinuxMint\nDISTRIB_RELEASE=17\n"),
+            ],
+            "LinuxMint",
+        ),
+        (
+            &[(
+                "etc/os-release",
+                "NAME=Ubuntu\nID=ubuntu\nVERSION_ID=20.04\nPRETTY_NAME=\"Bodhi 6.0.0\"\n",
+            )],
+            "Bodhi 6.0.0",
+        ),
+        (
+            &[
+                (
+                    "etc/os-release",
+                    "NAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=10\n",
+                ),
+                ("etc/armbian-release", "VERSION=23.02\n"),
+            ],
+            "Armbian",
+        ),
+        (
+            &[
+                (
+                    "etc/os-release",
+                    "NAME=\"CentOS Linux\"\nID=centos\nVERSION_ID=7\n",
+                ),
+                ("etc/redhat-release", "CloudLinux release 7.9 (Boris Yegorov)\n"),
+            ],
+            "CloudLinux",
+        ),
+        (
+            &[(
+                "etc/redhat-release",
+                "Red Hat Enterprise Linux Atomic Host release 7.9\n",
+            )],
+            "Containerfile",
+        ),
+        (
+            &[("etc/os-release", "NAME=\"Debian GNU/Linux\"\nID_LIKE=debian\n")],
+            "no operating system",
+        ),
+        (
+            &[(
+                "etc/os-release",
+                "ID=rhel\nNAME=\"Red Hat Enterprise Linux CoreOS\"\nVERSION_ID=9.6\nVARIANT_ID=coreos\n",
+            )],
+            "Containerfile",
+        ),
     ];
     for (files, words) in cases {
         let tree = holding(files);

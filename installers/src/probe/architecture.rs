@@ -144,6 +144,7 @@ fn of_packages(status: &[u8]) -> Option<(Arch, Evidence)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test makes a tree")]
 mod tests {
     use super::*;
 

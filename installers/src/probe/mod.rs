@@ -46,8 +46,16 @@ pub enum ProbeError {
         /// The right way there.
         hint: String,
     },
-    /// The user named a system that the catalog does not have.
-    #[error("no system `{id}` is known")]
+    /// The registry of Windows cannot be read.
+    #[error("the hive `{path}` cannot be read: {why}")]
+    Hive {
+        /// Inside the root.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The user named a system that the catalog does not have for a tree of this kind.
+    #[error("no system `{id}` is known that this tree could be")]
     NoSuchSystem {
         /// As it was named.
         id: String,

@@ -1,6 +1,6 @@
 //! Which operating system a tree holds. Rules of os-release and vendor files; never a look at the host.
 
-use ssmbake_manifests::{Catalog, Identification, Os, OsIdentity};
+use ssmbake_manifests::{Catalog, Family, Identification, Os, OsIdentity};
 
 use super::facts::{Evidence, Found, OsFacts};
 use super::os_release::OsRelease;
@@ -99,13 +99,7 @@ fn as_claimed<'c>(
     catalog: &'c Catalog,
     id: &str,
 ) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
-    let Some(os) = catalog.os(id) else {
-        let ids: Vec<&str> = catalog.oses().iter().map(|os| os.id.as_str()).collect();
-        return Err(ProbeError::NoSuchSystem {
-            id: id.to_owned(),
-            known: ids.join(" "),
-        });
-    };
+    let os = claimed(catalog, id, Kind::Linux)?;
     let rules = catalog.identification();
     let statements = vendor::statements(root, rules)?;
     let own = identity(root, rules, &statements)?.unwrap_or_default();
@@ -113,6 +107,29 @@ fn as_claimed<'c>(
     evidence.extend(own.evidence);
     let value = OsFacts::new(os, own.id, own.version, None);
     Ok((os, Found { value, evidence }))
+}
+
+/// What a tree is by its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Linux,
+    Windows,
+}
+
+/// The system that the user named, if it can be one of this kind.
+pub(super) fn claimed<'c>(catalog: &'c Catalog, id: &str, kind: Kind) -> Result<&'c Os, ProbeError> {
+    let fits = |os: &&Os| (os.family == Family::Windows) == (kind == Kind::Windows);
+    let known = || {
+        let ids = catalog.oses().iter().filter(fits).map(|os| os.id.as_str());
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    catalog
+        .os(id)
+        .filter(fits)
+        .ok_or_else(|| ProbeError::NoSuchSystem {
+            id: id.to_owned(),
+            known: known(),
+        })
 }
 
 /// A macOS tree has an /etc, too.

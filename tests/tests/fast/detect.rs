@@ -489,6 +489,85 @@ fn servers_of_windows_are_known_by_their_hives() {
 }
 
 #[test]
+fn the_software_hive_alone_names_a_server() {
+    let server = WindowsTree {
+        lab: "17763.1.amd64fre.rs5_release.180914-1434",
+        ..WindowsTree::server_2019()
+    };
+    let oldest = WindowsTree {
+        product: "Microsoft Windows Server 2003",
+        build: "3790",
+        installation: "",
+        lab: "",
+        ..server
+    };
+    let client = WindowsTree {
+        product: "Microsoft Windows XP",
+        ..oldest
+    };
+    for (tree, found) in [
+        (server, Some(("windows-server-2019", "amd64"))),
+        (oldest, Some(("windows-server-2003", "unknown"))),
+        (client, None),
+    ] {
+        let dir = tree.build();
+        fs::remove_file(dir.path().join("Windows/System32/config/SYSTEM")).expect("hive");
+        fs::remove_file(dir.path().join("Windows/System32/cmd.exe")).expect("program");
+        let Some((id, arch)) = found else {
+            assert!(refused(dir.path()).contains(tree.product));
+            continue;
+        };
+        let output = must(ssmbake(&["detect", "--output", "json", "--root"]).arg(dir.path()));
+        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(
+            (&facts["os"]["value"]["id"], &facts["arch"]["value"]),
+            (&id.into(), &arch.into())
+        );
+    }
+}
+
+#[test]
+fn most_of_what_tells_the_architecture_of_windows_decides() {
+    for (machine, processor, lab, arch) in [
+        (0x14c, "AMD64", "17763.1.amd64fre.x", "amd64"),
+        (0x14c, "AMD64", "", "i386"),
+        (0xaa64, "ARM64", "17763.1.amd64fre.x", "arm64"),
+        (0, "x86", "", "i386"),
+    ] {
+        let tree = WindowsTree {
+            machine,
+            processor,
+            lab,
+            ..WindowsTree::server_2019()
+        };
+        let dir = tree.build();
+        let output = must(ssmbake(&["detect", "--output", "json", "--root"]).arg(dir.path()));
+        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(facts["arch"]["value"], arch, "{tree:?}");
+    }
+}
+
+#[test]
+fn a_windows_tree_is_no_linux_whatever_the_user_says() {
+    let dir = WindowsTree {
+        build: "31000",
+        ..WindowsTree::server_2019()
+    }
+    .build();
+    let (code, _, err) = outcome(ssmbake(&["detect", "--as", "ubuntu-22.04", "--root"]).arg(dir.path()));
+    assert!(
+        code == 2 && err.contains("windows-server-2025") && !err.contains("debian-12"),
+        "{err}"
+    );
+    let os = detected(dir.path(), &["--as", "windows-server-2025"]);
+    assert_eq!(os["id"], "windows-server-2025");
+    let linux = holding(&[("etc/debian_version", "12.1\n")]);
+    let (code, _, err) =
+        outcome(ssmbake(&["detect", "--as", "windows-server-2025", "--root"]).arg(linux.path()));
+    assert!(code == 2 && err.contains("debian-12"), "{err}");
+}
+
+#[test]
 fn clients_itanium_and_damaged_hives_are_refused() {
     let plain = WindowsTree::server_2019();
     let client = WindowsTree {
@@ -522,7 +601,7 @@ fn clients_itanium_and_damaged_hives_are_refused() {
     for bytes in [&b"regf"[..], b"", &[0; 8192], &whole[..0x1100]] {
         let (code, _, err) = run(bytes);
         assert_eq!(code, 7, "{err}");
-        assert!(err.contains("SOFTWARE"), "{err}");
+        assert!(err.contains("SOFTWARE") && err.contains("shut it down"), "{err}");
     }
     // No single damaged byte of the base block or the first keys makes it crash or hang.
     for at in (0x20..0x2c).chain((0x1000..0x1400).step_by(19)) {

@@ -14,3 +14,4 @@ mod keys;
 mod network;
 mod plans;
 mod readme;
+mod windows;

@@ -74,7 +74,7 @@ pub enum Command {
     Audit,
     /// Take back what `apply` did
     Revert,
-    /// List regions and their hosts
+    /// List regions and their hosts, or the systems and what works there
     Regions(RegionsArgs),
     /// Print a completion script
     Completions {
@@ -94,6 +94,9 @@ pub struct RegionsArgs {
     /// Only this region
     #[arg(value_name = "REGION")]
     pub region: Option<String>,
+    /// The systems instead: whether Patch Manager, Session Manager and the agent's update of itself work there
+    #[arg(long, conflicts_with = "region")]
+    pub systems: bool,
 }
 
 /// What the image shall be like.

@@ -7,6 +7,7 @@ use ssmbake_installers::plan::Plan;
 use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts};
 use ssmbake_installers::service::Enablement;
 use ssmbake_installers::trust::AnchorState;
+use ssmbake_manifests::{Capabilities, Os};
 
 /// Whether the evidence is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,7 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         &facts.trust.evidence,
     );
     line("agent", agent(facts), &[]);
+    line("capabilities", able(&facts.capabilities), &[]);
     let config = match &facts.agent.config {
         ConfigFacts::Absent => "none".to_owned(),
         ConfigFacts::Valid { .. } => "valid".to_owned(),
@@ -80,6 +82,13 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
     text
 }
 
+fn able(capabilities: &Capabilities) -> String {
+    format!(
+        "Patch Manager: {}, Session Manager: {}, agent updates itself: {}",
+        capabilities.patch_manager, capabilities.session_manager, capabilities.self_update
+    )
+}
+
 fn agent(facts: &Facts) -> String {
     let start = match &facts.agent.enablement {
         Enablement::Missing => "no service",
@@ -93,6 +102,23 @@ fn agent(facts: &Facts) -> String {
         (None, Some(snap)) => format!("snap in {}", snap.path),
         (None, None) => "none".to_owned(),
     }
+}
+
+/// The systems of the catalog and what works there.
+pub(crate) fn systems(oses: &[Os]) -> String {
+    let mut text = format!(
+        "{:<24} {:<14} {:<16} {:<14} {}\n",
+        "SYSTEM", "PATCH MANAGER", "SESSION MANAGER", "AGENT UPDATES", "NAME"
+    );
+    for os in oses {
+        let able = &os.capabilities;
+        let _infallible = writeln!(
+            text,
+            "{:<24} {:<14} {:<16} {:<14} {}",
+            os.id, able.patch_manager, able.session_manager, able.self_update, os.name
+        );
+    }
+    text
 }
 
 pub(crate) fn plan(plan: &Plan) -> String {

@@ -76,6 +76,18 @@ words! {
 }
 
 words! {
+    /// Whether something of Systems Manager is to be had on a release.
+    Capability, "capability" {
+        /// AWS or the agent's sources say so.
+        Yes = "yes",
+        /// They exclude it.
+        No = "no",
+        /// They are silent.
+        Unknown = "unknown",
+    }
+}
+
+words! {
     /// Architectures of a userland, by Debian's names: those with an agent and the others an ELF header can name, so
     /// that a refusal can say what it saw.
     Arch, "architecture" {
@@ -135,6 +147,18 @@ impl Arch {
     }
 }
 
+/// What Systems Manager can do on a release, once the agent runs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Capabilities {
+    /// Patch Manager, by AWS's list of its systems.
+    pub patch_manager: Capability,
+    /// Session Manager: every Linux with agent 2.3.68.0 or later, Windows Server 2012 or later.
+    pub session_manager: Capability,
+    /// The agent's update of itself, which goes by the names that it knows.
+    pub self_update: Capability,
+}
+
 /// One release of an operating system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -170,6 +194,8 @@ pub struct Os {
     /// Whether its OpenSSL (0.9.8) looks certificates up by the old, MD5 subject hash.
     #[serde(default)]
     pub openssl_old_hash: bool,
+    /// What works there.
+    pub capabilities: Capabilities,
     /// Remarks for people.
     #[serde(default)]
     pub notes: Vec<String>,

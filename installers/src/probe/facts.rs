@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{Arch, Family, Os, ServiceManager, TrustStore};
+use ssmbake_manifests::{Arch, Capabilities, Family, Os, ServiceManager, TrustStore};
 
 use super::windows::WindowsFacts;
 use crate::root::RootPath;
@@ -208,6 +208,8 @@ pub struct Facts {
     pub agent: AgentInTree,
     /// Where we run; no part of the digest.
     pub environment: Environment,
+    /// What the catalog says of the system; no part of the digest.
+    pub capabilities: Capabilities,
     /// What only Windows has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsFacts>,

@@ -96,6 +96,7 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         trust: trust(root, catalog, os)?,
         agent,
         environment: environment::look(root, hints)?,
+        capabilities: os.capabilities,
         windows: None,
         config_text,
     })

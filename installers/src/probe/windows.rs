@@ -192,6 +192,7 @@ pub(super) fn probe(
             proxy_sha256: None,
         },
         environment: environment::look(root, hints)?,
+        capabilities: os.capabilities,
         windows: Some(windows),
         config_text: None,
     })

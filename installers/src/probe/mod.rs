@@ -8,6 +8,7 @@ mod facts;
 mod hive;
 mod os;
 pub mod os_release;
+mod release_file;
 mod vendor;
 mod windows;
 

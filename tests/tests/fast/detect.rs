@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use ssmbake_installers::probe::{CallerHints, probe};
+use ssmbake_installers::root::Root;
+use ssmbake_manifests::{Family, VersionMatch};
 use ssmbake_tests::tree::elf;
 use ssmbake_tests::{must, outcome, ssmbake};
 use tempfile::TempDir;
@@ -202,6 +205,45 @@ fn systems_are_known_by_what_they_hold() {
             (Some(id), Some(version)),
             "{files:?}"
         );
+    }
+}
+
+/// In one process: some hundred trees.
+#[test]
+fn every_rule_of_the_catalog_finds_its_own_system() {
+    let catalog = ssmbake_manifests::catalog();
+    let linux = catalog.oses().iter().filter(|os| os.family != Family::Windows);
+    for (os, rule) in linux.flat_map(|os| os.matches.iter().map(move |rule| (os, rule))) {
+        let versions = match &rule.version {
+            VersionMatch::OneOf(versions) => versions.clone(),
+            other => vec![other.example().to_owned()],
+        };
+        for (name, version) in rule
+            .names
+            .iter()
+            .flat_map(|name| versions.iter().map(move |version| (name, version)))
+        {
+            let release = format!(
+                "NAME=\"{name}\"\nID={}\nVERSION_ID={version}\nPRETTY_NAME=\"{name} {version} (x)\"\n",
+                rule.id
+            );
+            let mut files = vec![("usr/lib/os-release", release.as_str())];
+            files.extend(rule.markers.first().map(|marker| (marker.as_str(), "")));
+            let tree = holding(&files);
+            let root = Root::open(tree.path()).expect("root");
+            let facts = probe(&root, catalog, &CallerHints::default()).expect("facts");
+            assert_eq!(
+                (&facts.os.value.id, &facts.os.value.version),
+                (&os.id, version),
+                "{release}"
+            );
+            let derivative = holding(&[("etc/os-release", &release.replace(name.as_str(), "Deluxe"))]);
+            let root = Root::open(derivative.path()).expect("root");
+            assert!(
+                probe(&root, catalog, &CallerHints::default()).is_err(),
+                "{release}"
+            );
+        }
     }
 }
 

@@ -131,21 +131,12 @@ pub struct Identification {
     /// Witnesses.
     #[serde(rename = "witness")]
     pub witnesses: Vec<Witness>,
-    /// First words of a PRETTY_NAME that names no other system.
-    pub neutral_titles: Vec<String>,
     /// Refusals.
     #[serde(rename = "refusal")]
     pub refusals: Vec<Refusal>,
 }
 
 impl Identification {
-    /// Whether a PRETTY_NAME says nothing about which system it is.
-    pub fn is_neutral(&self, title: &str) -> bool {
-        self.neutral_titles
-            .iter()
-            .any(|words| begins_with_words(title, words))
-    }
-
     /// The ID of the system with this name, by the longest beginning that ends where a word ends.
     pub fn id_of_name(&self, name: &str) -> Option<&str> {
         let fits = |known: &&KnownName| begins_with_words(name, &known.starts);

@@ -222,7 +222,7 @@ pub struct OsIdentity<'a> {
     pub version: &'a str,
     /// NAME, if the file has one.
     pub name: Option<&'a str>,
-    /// PRETTY_NAME, if the file has one that says something.
+    /// PRETTY_NAME, if it has a version of its own.
     pub title: Option<&'a str>,
     /// The [`MatchRule::variant`] whose markers exist.
     pub variant: Option<&'a str>,

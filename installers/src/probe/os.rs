@@ -162,7 +162,7 @@ fn identity(
     rules: &Identification,
     statements: &[Statement<'_>],
 ) -> Result<Option<Identity>, ProbeError> {
-    let Some(mut release) = from_os_release(root, rules)? else {
+    let Some(mut release) = from_os_release(root)? else {
         return Ok(vendor::identity(statements));
     };
     if !release.id.is_empty() {
@@ -181,7 +181,7 @@ fn identity(
 }
 
 /// /etc/os-release decides; the vendor's copy only where the former is missing, dangling, a loop or no file.
-fn from_os_release(root: &Root, rules: &Identification) -> Result<Option<Identity>, ProbeError> {
+fn from_os_release(root: &Root) -> Result<Option<Identity>, ProbeError> {
     for path in OS_RELEASE {
         let Some(bytes) = vendor::read(root, path)? else {
             continue;
@@ -196,11 +196,12 @@ fn from_os_release(root: &Root, rules: &Identification) -> Result<Option<Identit
                 format!("{name}={}", variable.value),
             ))
         });
+        let version = value("VERSION_ID").unwrap_or_else(|| loose_version(&release));
         return Ok(Some(Identity {
             id: value("ID").unwrap_or_default(),
-            version: value("VERSION_ID").unwrap_or_else(|| loose_version(&release)),
+            title: value("PRETTY_NAME").filter(|title| has_other_version(title, &version)),
+            version,
             name: value("NAME"),
-            title: value("PRETTY_NAME").filter(|title| !rules.is_neutral(title)),
             // Only image-based systems have the former.
             variant: value("OSTREE_VERSION")
                 .map(|_| "ostree".to_owned())
@@ -210,6 +211,17 @@ fn from_os_release(root: &Root, rules: &Identification) -> Result<Option<Identit
         }));
     }
     Ok(None)
+}
+
+/// Whether a PRETTY_NAME has a version and it is none of `version`: such a title may be that of another system. Without
+/// one it is a remark, such as that of a set of packages.
+fn has_other_version(title: &str, version: &str) -> bool {
+    let mut versions = title
+        .split_whitespace()
+        .map(|word| word.trim_matches(|sign: char| !sign.is_ascii_alphanumeric()))
+        .filter(|word| word.starts_with(|sign: char| sign.is_ascii_digit()))
+        .peekable();
+    versions.peek().is_some() && !versions.any(|word| !version.is_empty() && word.starts_with(version))
 }
 
 /// The version of a file without VERSION_ID: what VERSION, or PRETTY_NAME after NAME, begins with.

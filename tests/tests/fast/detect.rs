@@ -47,7 +47,7 @@ pub(crate) fn refused(root: &Path) -> String {
 
 #[test]
 fn systems_are_known_by_what_they_hold() {
-    let cases: [(Files<'_>, &str, &str); 20] = [
+    let cases: [(Files<'_>, &str, &str); 21] = [
         (
             &[("etc/centos-release", "CentOS release 6.7 (Final)\n")],
             "centos-6",
@@ -191,6 +191,14 @@ fn systems_are_known_by_what_they_hold() {
         (
             &[(
                 "etc/os-release",
+                "NAME=\"Red Hat Enterprise Linux Server\"\nID=rhel\nVERSION_ID=7.5\nPRETTY_NAME=\"Employee SKU\"\n",
+            )],
+            "rhel-7",
+            "7.5",
+        ),
+        (
+            &[(
+                "etc/os-release",
                 "NAME=SLES_SAP\nID=sles_sap\nVERSION_ID=12.2\nPRETTY_NAME='SUSE Linux Enterprise Server for SAP Applications 12 SP2'\n",
             )],
             "sles-12",
@@ -237,7 +245,8 @@ fn every_rule_of_the_catalog_finds_its_own_system() {
                 (&os.id, version),
                 "{release}"
             );
-            let derivative = holding(&[("etc/os-release", &release.replace(name.as_str(), "Deluxe"))]);
+            let release = release.replace(name.as_str(), "Deluxe");
+            let derivative = holding(&[("etc/os-release", &release)]);
             let root = Root::open(derivative.path()).expect("root");
             assert!(
                 probe(&root, catalog, &CallerHints::default()).is_err(),
@@ -264,7 +273,7 @@ fn a_sap_product_makes_a_system_for_sap() {
 
 #[test]
 fn others_are_refused_with_the_right_way() {
-    let cases: [(Files<'_>, &str); 24] = [
+    let cases: [(Files<'_>, &str); 25] = [
         (
             &[(
                 "etc/os-release",
@@ -380,6 +389,13 @@ fn others_are_refused_with_the_right_way() {
                 "NAME=Ubuntu\nID=ubuntu\nVERSION_ID=20.04\nPRETTY_NAME=\"Bodhi 6.0.0\"\n",
             )],
             "Bodhi 6.0.0",
+        ),
+        (
+            &[(
+                "etc/os-release",
+                "NAME=\"Red Hat Enterprise Linux\"\nID=rhel\nVERSION_ID=7.3\nPRETTY_NAME=\"Red Hat Virtualization Host 4.0 (el7.3)\"\n",
+            )],
+            "Virtualization Host",
         ),
         (
             &[

@@ -35,7 +35,12 @@ pub(super) fn parse(file: &VendorFile, text: &str, rules: &Identification) -> Op
     let known = file.id.as_deref().or_else(|| rules.id_of_name(&name));
     // A name that nobody knows is some other system, not the one whose file this usually is.
     let id = known.map_or_else(|| name.to_lowercase(), str::to_owned);
-    let is_name = !name.is_empty() && file.grammar != Grammar::Cpe;
+    // A vendor or a DISTRIB_ID is no NAME; an unknown one is all there is to show.
+    let is_name = match file.grammar {
+        Grammar::Cpe => false,
+        Grammar::Lsb => known.is_none(),
+        _ => !name.is_empty(),
+    };
     Some(Said {
         version: as_os_release(&id, version),
         id,

@@ -1,5 +1,7 @@
 //! What the distributions' own files in a tree say: the only identity of old systems, and the point release of newer ones.
 
+use std::io::Read;
+
 use ssmbake_manifests::{Grammar, Identification, VendorFile};
 
 use super::facts::Evidence;
@@ -7,18 +9,23 @@ use super::os::Identity;
 use super::{ProbeError, release_file};
 use crate::root::{Root, RootPath};
 
-const LIMIT: usize = 1024 * 1024;
+/// What is read of a file: it says what it is at its beginning.
+const LIMIT: u64 = 1024 * 1024;
 
-/// A file, or none where it is missing, dangling, a loop or no file. One that may not be read is an error: it might say
-/// something else.
+/// The beginning of a file, or none where it is missing, dangling, a loop or no file. One that may not be read is an
+/// error: it might say something else.
 pub(super) fn read(root: &Root, path: &str) -> Result<Option<Vec<u8>>, ProbeError> {
     let Ok(place) = RootPath::new(path) else {
         return Ok(None);
     };
-    match root.read(&place, LIMIT) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(error.into()),
-        other => Ok(other.ok().flatten()),
-    }
+    let file = match root.open_file(&place) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(error.into()),
+        Err(_) | Ok(None) => return Ok(None),
+        Ok(Some(file)) => file,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(LIMIT).read_to_end(&mut bytes);
+    Ok(read.is_ok().then_some(bytes))
 }
 
 /// What one of the files says.

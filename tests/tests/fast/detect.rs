@@ -47,7 +47,7 @@ pub(crate) fn refused(root: &Path) -> String {
 
 #[test]
 fn systems_are_known_by_what_they_hold() {
-    let cases: [(Files<'_>, &str, &str); 21] = [
+    let cases: [(Files<'_>, &str, &str); 23] = [
         (
             &[("etc/centos-release", "CentOS release 6.7 (Final)\n")],
             "centos-6",
@@ -195,6 +195,19 @@ fn systems_are_known_by_what_they_hold() {
             )],
             "rhel-7",
             "7.5",
+        ),
+        (
+            &[("etc/lsb-release", "DISTRIB_ID=Debian\nDISTRIB_RELEASE=9.4\n")],
+            "debian-9",
+            "9",
+        ),
+        (
+            &[(
+                "etc/os-release",
+                &format!("ID=debian\nVERSION_ID=12\n{}", "#\n".repeat(1 << 20)),
+            )],
+            "debian-12",
+            "12",
         ),
         (
             &[(
@@ -381,7 +394,7 @@ fn others_are_refused_with_the_right_way() {
                 ("etc/os-release", "NAME=Ubuntu\nID=ubuntu\nVERSION_ID=14.04\n"),
                 ("etc/lsb-release", "DISTRIB_ID=LinuxMint\nDISTRIB_RELEASE=17\n"),
             ],
-            "LinuxMint",
+            "linuxmint",
         ),
         (
             &[(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ssmbake_installers::audit::{Report, Verdict};
 use ssmbake_installers::plan::Plan;
-use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts};
+use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts, TrustFacts};
 use ssmbake_installers::service::Enablement;
 use ssmbake_installers::trust::AnchorState;
 use ssmbake_manifests::{Capabilities, Os};
@@ -52,19 +52,7 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         facts.package_manager.value.clone(),
         &facts.package_manager.evidence,
     );
-    let trusted = facts
-        .trust
-        .value
-        .anchors
-        .values()
-        .filter(|state| **state == AnchorState::Trusted)
-        .count();
-    let anchors = facts.trust.value.anchors.len();
-    line(
-        "trust store",
-        format!("{}, {trusted} of {anchors} AWS roots", facts.trust.value.store),
-        &facts.trust.evidence,
-    );
+    line("trust store", trust(&facts.trust.value), &facts.trust.evidence);
     line("agent", agent(facts), &[]);
     line("capabilities", able(&facts.capabilities), &[]);
     let config = match &facts.agent.config {
@@ -80,6 +68,12 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         &facts.environment.place.evidence,
     );
     text
+}
+
+fn trust(trust: &TrustFacts) -> String {
+    let states = trust.anchors.values();
+    let trusted = states.filter(|state| **state == AnchorState::Trusted).count();
+    format!("{}, {trusted} of {} AWS roots", trust.store, trust.anchors.len())
 }
 
 fn able(capabilities: &Capabilities) -> String {

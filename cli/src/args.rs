@@ -78,7 +78,7 @@ pub enum Command {
     /// Print a plan as a script for machines where this program does not run
     #[command(after_help = EXPORT_EXAMPLE)]
     Export(Box<ExportArgs>),
-    /// List regions and their hosts
+    /// List regions and their hosts, or the systems and what works there
     Regions(RegionsArgs),
     /// Print a completion script
     Completions {
@@ -128,6 +128,9 @@ pub struct RegionsArgs {
     /// Only this region
     #[arg(value_name = "REGION")]
     pub region: Option<String>,
+    /// The systems instead: whether Patch Manager, Session Manager and the agent's update of itself work there
+    #[arg(long, conflicts_with = "region")]
+    pub systems: bool,
 }
 
 /// What the image shall be like.

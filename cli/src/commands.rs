@@ -345,6 +345,9 @@ impl Session<'_> {
     }
 
     fn regions(&self, args: &RegionsArgs) -> Result<u8, Failure> {
+        if args.systems {
+            return self.systems();
+        }
         let mut warnings = Vec::new();
         let regions = match &args.region {
             Some(id) => vec![request::find_region(id, self.catalog, &mut warnings)?],
@@ -387,6 +390,18 @@ impl Session<'_> {
                 "hosts": hosts(HostVariant::Standard), "fips": hosts(HostVariant::Fips), "dual-stack": hosts(HostVariant::DualStack) }));
         }
         self.finish(&text, &rows)?;
+        Ok(exit::OK)
+    }
+
+    fn systems(&self) -> Result<u8, Failure> {
+        let oses = self.catalog.oses();
+        let rows: Vec<Value> = oses
+            .iter()
+            .map(|os| {
+                json!({ "id": os.id, "name": os.name, "family": os.family, "capabilities": os.capabilities })
+            })
+            .collect();
+        self.finish(&render::systems(oses), &rows)?;
         Ok(exit::OK)
     }
 

@@ -97,6 +97,11 @@ impl From<ProbeError> for Failure {
             ProbeError::Damaged { .. } => {
                 Self::new(TARGET, error, "repair it; dpkg keeps a copy in status-old")
             }
+            ProbeError::Hive { .. } => Self::new(
+                TARGET,
+                error,
+                "restore the hive, or start this Windows once and shut it down cleanly",
+            ),
             ProbeError::Unsupported {
                 ref evidence,
                 ref like,

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use ssmbake_installers::audit::{Report, Verdict};
 use ssmbake_installers::plan::Plan;
-use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts};
+use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts, TrustFacts};
 use ssmbake_installers::service::Enablement;
 use ssmbake_installers::trust::AnchorState;
+use ssmbake_manifests::{Capabilities, Os};
 
 /// Whether the evidence is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,19 +52,7 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         facts.package_manager.value.clone(),
         &facts.package_manager.evidence,
     );
-    let trusted = facts
-        .trust
-        .value
-        .anchors
-        .values()
-        .filter(|state| **state == AnchorState::Trusted)
-        .count();
-    let anchors = facts.trust.value.anchors.len();
-    line(
-        "trust store",
-        format!("{}, {trusted} of {anchors} AWS roots", facts.trust.value.store),
-        &facts.trust.evidence,
-    );
+    line("trust store", trust(&facts.trust.value), &facts.trust.evidence);
     if let Some(selinux) = &facts.selinux {
         line(
             "SELinux",
@@ -72,6 +61,7 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         );
     }
     line("agent", agent(facts), &[]);
+    line("capabilities", able(&facts.capabilities), &[]);
     let config = match &facts.agent.config {
         ConfigFacts::Absent => "none".to_owned(),
         ConfigFacts::Valid { .. } => "valid".to_owned(),
@@ -85,6 +75,19 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
         &facts.environment.place.evidence,
     );
     text
+}
+
+fn trust(trust: &TrustFacts) -> String {
+    let states = trust.anchors.values();
+    let trusted = states.filter(|state| **state == AnchorState::Trusted).count();
+    format!("{}, {trusted} of {} AWS roots", trust.store, trust.anchors.len())
+}
+
+fn able(capabilities: &Capabilities) -> String {
+    format!(
+        "Patch Manager: {}, Session Manager: {}, agent updates itself: {}",
+        capabilities.patch_manager, capabilities.session_manager, capabilities.self_update
+    )
 }
 
 fn agent(facts: &Facts) -> String {
@@ -106,6 +109,23 @@ fn agent(facts: &Facts) -> String {
         (None, Some(snap)) => format!("snap in {}", snap.path),
         (None, None) => "none".to_owned(),
     }
+}
+
+/// The systems of the catalog and what works there.
+pub(crate) fn systems(oses: &[Os]) -> String {
+    let mut text = format!(
+        "{:<24} {:<14} {:<16} {:<14} {}\n",
+        "SYSTEM", "PATCH MANAGER", "SESSION MANAGER", "AGENT UPDATES", "NAME"
+    );
+    for os in oses {
+        let able = &os.capabilities;
+        let _infallible = writeln!(
+            text,
+            "{:<24} {:<14} {:<16} {:<14} {}",
+            os.id, able.patch_manager, able.session_manager, able.self_update, os.name
+        );
+    }
+    text
 }
 
 pub(crate) fn plan(plan: &Plan) -> String {

@@ -66,10 +66,21 @@ pub struct Flavour {
 pub struct Masquerade {
     /// Absolute, inside the root.
     pub path: String,
-    /// Words in that file.
-    pub contains: String,
+    /// Words in that file; none: its existence tells.
+    #[serde(default)]
+    pub contains: Option<String>,
     /// What it is.
     pub name: String,
+}
+
+/// A file that has to name the same system as os-release.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Witness {
+    /// One of the [`VendorFile`]s.
+    pub path: String,
+    /// IDs whose trees it has to confirm, where it exists.
+    pub ids: Vec<String>,
 }
 
 /// Systems that are known and refused.
@@ -117,6 +128,9 @@ pub struct Identification {
     /// Masquerades.
     #[serde(rename = "masquerade")]
     pub masquerades: Vec<Masquerade>,
+    /// Witnesses.
+    #[serde(rename = "witness")]
+    pub witnesses: Vec<Witness>,
     /// Refusals.
     #[serde(rename = "refusal")]
     pub refusals: Vec<Refusal>,

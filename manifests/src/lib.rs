@@ -33,10 +33,11 @@ pub use agent::{
 };
 pub use catalog::{Catalog, catalog};
 pub use config_keys::{ConfigDefault, ConfigKey, ConfigKind};
-pub use identification::{Grammar, Identification, Masquerade, Refusal, VendorFile};
+pub use identification::{Grammar, Identification, Masquerade, Refusal, VendorFile, Witness};
 pub use keys::SigningKey;
 pub use os::{
-    Arch, Family, MatchRule, Os, OsIdentity, PackageFormat, ServiceManager, SnapUse, TrustStore, VersionMatch,
+    Arch, Capabilities, Capability, Family, MatchRule, Os, OsIdentity, PackageFormat, ServiceManager,
+    SnapUse, TrustStore, VersionMatch,
 };
 pub use regions::{HostVariant, Partition, Region, RegionMatch, Regions, Service, UnknownRegion};
 pub use trust::{AnchorSet, TrustAnchor};

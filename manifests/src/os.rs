@@ -76,6 +76,18 @@ words! {
 }
 
 words! {
+    /// Whether something of Systems Manager is to be had on a release.
+    Capability, "capability" {
+        /// AWS or the agent's sources say so.
+        Yes = "yes",
+        /// They exclude it.
+        No = "no",
+        /// They are silent.
+        Unknown = "unknown",
+    }
+}
+
+words! {
     /// Architectures of a userland, by Debian's names: those with an agent and the others an ELF header can name, so
     /// that a refusal can say what it saw.
     Arch, "architecture" {
@@ -145,6 +157,18 @@ impl Arch {
     }
 }
 
+/// What Systems Manager can do on a release, once the agent runs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Capabilities {
+    /// Patch Manager, by AWS's list of its systems.
+    pub patch_manager: Capability,
+    /// Session Manager: every Linux with agent 2.3.68.0 or later, Windows Server 2012 or later.
+    pub session_manager: Capability,
+    /// The agent's update of itself, which goes by the names that it knows.
+    pub self_update: Capability,
+}
+
 /// One release of an operating system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -180,6 +204,8 @@ pub struct Os {
     /// Whether its OpenSSL (0.9.8) looks certificates up by the old, MD5 subject hash.
     #[serde(default)]
     pub openssl_old_hash: bool,
+    /// What works there.
+    pub capabilities: Capabilities,
     /// Remarks for people.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -206,6 +232,8 @@ pub struct OsIdentity<'a> {
     pub version: &'a str,
     /// NAME, if the file has one.
     pub name: Option<&'a str>,
+    /// PRETTY_NAME, if it has a version of its own.
+    pub title: Option<&'a str>,
     /// The [`MatchRule::variant`] whose markers exist.
     pub variant: Option<&'a str>,
 }
@@ -230,12 +258,13 @@ pub struct MatchRule {
 }
 
 impl MatchRule {
-    /// Whether this rule fits. A missing NAME proves no masquerade.
+    /// Whether this rule fits. A missing NAME proves no masquerade; some derivatives change PRETTY_NAME only.
     pub fn accepts(&self, seen: &OsIdentity<'_>) -> bool {
         self.id == seen.id
             && self.version.accepts(seen.version)
             && self.variant.as_deref() == seen.variant
             && seen.name.is_none_or(|name| self.accepts_name(name))
+            && seen.title.is_none_or(|title| self.accepts_name(title))
     }
 
     /// Whether NAME is one of those allowed: `Debian GNU/Linux 12` is, `Debian GNU/LinuxDeluxe` is not.

@@ -19,6 +19,10 @@ pub struct WindowsTree<'a> {
     pub product_type: &'a str,
     /// Machine of cmd.exe's PE header.
     pub machine: u16,
+    /// PROCESSOR_ARCHITECTURE; empty: none.
+    pub processor: &'a str,
+    /// BuildLabEx; empty: none.
+    pub lab: &'a str,
     /// PowerShellVersion below keys 1 and 3; empty: none.
     pub powershell: (&'a str, &'a str),
     /// Thumbprints in the ROOT store.
@@ -36,6 +40,8 @@ impl WindowsTree<'_> {
             installation: "Server",
             product_type: "ServerNT",
             machine: 0x8664,
+            processor: "",
+            lab: "",
             powershell: ("2.0", "5.1.17763.1"),
             roots: &[],
             classes: 20,
@@ -65,6 +71,7 @@ impl WindowsTree<'_> {
         put(current, "ProductName", self.product);
         put(current, "CurrentBuildNumber", self.build);
         put(current, "InstallationType", self.installation);
+        put(current, "BuildLabEx", self.lab);
         for number in 0..self.classes {
             put(&format!(r"Microsoft\.x{number}"), "", "");
         }
@@ -96,6 +103,12 @@ impl WindowsTree<'_> {
         hive.create_key(options).expect("key");
         hive.add_value_string(options, Some("ProductType"), self.product_type)
             .expect("value");
+        let environment = r"ControlSet002\Control\Session Manager\Environment";
+        hive.create_key(environment).expect("key");
+        if !self.processor.is_empty() {
+            hive.add_value_string(environment, Some("PROCESSOR_ARCHITECTURE"), self.processor)
+                .expect("value");
+        }
         hive.write_to_file(path).expect("hive");
     }
 }

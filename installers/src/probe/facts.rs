@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{Arch, Family, Os, PackageFormat, ServiceManager, TrustStore};
+use ssmbake_manifests::{Arch, Capabilities, Family, Os, PackageFormat, ServiceManager, TrustStore};
 
 use super::windows::WindowsFacts;
 use crate::packages::rpm::database::{Backend, Database};
@@ -227,6 +227,8 @@ pub struct Facts {
     pub agent: AgentInTree,
     /// Where we run; no part of the digest.
     pub environment: Environment,
+    /// What the catalog says of the system; no part of the digest.
+    pub capabilities: Capabilities,
     /// What only Windows has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsFacts>,
@@ -290,6 +292,7 @@ impl Facts {
                 packer: None,
                 host_rpm: None,
             },
+            capabilities: os.capabilities,
             windows: None,
             config_text: None,
         }

@@ -1,19 +1,20 @@
 //! Probe: root → facts. Reads only, executes nothing, never asks the host what the target is.
 
 mod agent;
+mod architecture;
 mod elf;
 mod environment;
 mod facts;
 mod hive;
 mod os;
 pub mod os_release;
+mod release_file;
 mod vendor;
 mod windows;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
-use ssmbake_manifests::{Arch, Catalog, Os, PackageFormat, ServiceManager};
+use ssmbake_manifests::{Catalog, Os, PackageFormat, ServiceManager};
 
 pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
@@ -48,8 +49,16 @@ pub enum ProbeError {
         /// The right way there.
         hint: String,
     },
-    /// The user named a system that the catalog does not have.
-    #[error("no system `{id}` is known")]
+    /// The registry of Windows cannot be read.
+    #[error("the hive `{path}` cannot be read: {why}")]
+    Hive {
+        /// Inside the root.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The user named a system that the catalog does not have for a tree of this kind.
+    #[error("no system `{id}` is known that this tree could be")]
     NoSuchSystem {
         /// As it was named.
         id: String,
@@ -79,7 +88,7 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         return windows::probe(root, catalog, hints, &config);
     }
     let (os, os_found) = os::identify(root, catalog, hints.claimed_os.as_deref())?;
-    let arch = architecture(root)?;
+    let arch = architecture::look(root)?;
     let rpm_database = match os.package {
         PackageFormat::Rpm => Database::find(root)?,
         _ => None,
@@ -96,82 +105,10 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         trust: trust_facts(root, catalog, os)?,
         agent,
         environment: environment::look(root, hints)?,
+        capabilities: os.capabilities,
         windows: None,
         config_text,
     })
-}
-
-/// Programs and loaders that systems have; a foreign static one may be among them, so the majority decides.
-const PROGRAMS: [&str; 14] = [
-    "/bin/sh",
-    "/bin/bash",
-    "/bin/ls",
-    "/bin/cat",
-    "/usr/bin/env",
-    "/usr/bin/dpkg",
-    "/usr/bin/perl",
-    "/sbin/init",
-    "/lib/systemd/systemd",
-    "/lib64/ld-linux-x86-64.so.2",
-    "/lib/ld-linux.so.2",
-    "/lib/ld-linux-aarch64.so.1",
-    "/lib/ld-linux-armhf.so.3",
-    "/lib/ld-musl-x86_64.so.1",
-];
-const DPKG_ARCH: &str = "/var/lib/dpkg/arch";
-
-fn architecture(root: &Root) -> Result<Found<Arch>, ProbeError> {
-    let mut votes: BTreeMap<Arch, Vec<Evidence>> = BTreeMap::new();
-    for program in PROGRAMS {
-        let file = match root.open_file(&RootPath::fixed(program)) {
-            Ok(Some(file)) => file,
-            Ok(None) => continue,
-            // A device node or a program that only root may read says nothing; the others do.
-            Err(_) => continue,
-        };
-        let mut header = Vec::new();
-        let path = RootPath::fixed(program);
-        file.take(elf::HEADER as u64)
-            .read_to_end(&mut header)
-            .map_err(|e| IoError::new("read", &path, e))?;
-        if let Some(arch) = elf::architecture(&header) {
-            votes
-                .entry(arch)
-                .or_default()
-                .push(Evidence::path(program, format!("ELF header of {arch}")));
-        }
-    }
-    let dpkg = root.read(&RootPath::fixed(DPKG_ARCH), 4096)?;
-    let dpkg = dpkg.map(|bytes| {
-        String::from_utf8_lossy(&bytes)
-            .lines()
-            .next()
-            .unwrap_or("")
-            .trim()
-            .to_owned()
-    });
-    let dpkg_arch = dpkg.as_deref().and_then(|name| name.parse::<Arch>().ok());
-    let winner = votes
-        .into_iter()
-        .max_by_key(|(arch, votes)| (votes.len(), Some(*arch) == dpkg_arch));
-    match (winner, dpkg_arch) {
-        (Some((arch, mut evidence)), _) => {
-            let says = dpkg.map(|name| Evidence::line(DPKG_ARCH, 1, name));
-            evidence.extend(says);
-            Ok(Found {
-                value: arch,
-                evidence,
-            })
-        }
-        (None, Some(arch)) => Ok(Found {
-            value: arch,
-            evidence: vec![Evidence::line(DPKG_ARCH, 1, arch.to_string())],
-        }),
-        (None, None) => Ok(Found {
-            value: Arch::Unknown,
-            evidence: Vec::new(),
-        }),
-    }
 }
 
 /// The catalog says what the release boots with; the tree is evidence for or against it.

@@ -11,6 +11,7 @@ use ssmbake_manifests::{Arch, Catalog, Os, OsIdentity, ServiceManager, hex};
 use super::environment;
 use super::facts::{AgentInTree, ConfigFacts, Evidence, Facts, Found, OsFacts, SCHEMA, TrustFacts};
 use super::hive::{Hive, Key};
+use super::os::{Kind as TreeKind, claimed};
 use super::{CallerHints, ProbeError};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Root, RootPath};
@@ -18,7 +19,7 @@ use crate::service::Enablement;
 use crate::trust::AnchorState;
 
 /// Where Windows stood on a disk in one of its generations.
-const SYSTEM_ROOTS: [&str; 2] = ["windows", "winnt"];
+const SYSTEM_ROOTS: [&str; 4] = ["windows", "winnt", "win32", "win"];
 const CURRENT_VERSION: &str = r"Microsoft\Windows NT\CurrentVersion";
 const STORES: [&str; 2] = ["ROOT", "AuthRoot"];
 const LAUNCHERS: [(&str, &str); 3] = [
@@ -87,19 +88,17 @@ struct Registry {
 }
 
 impl Registry {
-    fn open(root: &Root, config: &RootPath, name: &'static str) -> Result<Self, ProbeError> {
-        let relative = format!("{}/{name}", config);
-        let missing = || ProbeError::Damaged {
-            path: name,
-            why: "the hive is missing".to_owned(),
+    fn open(root: &Root, config: &RootPath, name: &str) -> Result<Option<Self>, ProbeError> {
+        let Some(path) = fold(root, &format!("{config}/{name}"))? else {
+            return Ok(None);
         };
-        let path = fold(root, &relative)?.ok_or_else(missing)?;
-        let file = root.open_file(&path)?.ok_or_else(missing)?;
-        let hive = Hive::open(file).map_err(|error| ProbeError::Damaged {
-            path: name,
-            why: error.to_string(),
-        })?;
-        Ok(Self { hive, path })
+        let Some(file) = root.open_file(&path)? else {
+            return Ok(None);
+        };
+        match Hive::open(file) {
+            Ok(hive) => Ok(Some(Self { hive, path })),
+            Err(error) => Err(unreadable(&path, error)),
+        }
     }
 
     fn key(&self, path: &str) -> Result<Option<Key>, ProbeError> {
@@ -117,7 +116,39 @@ impl Registry {
     }
 
     fn fail(&self, error: std::io::Error) -> ProbeError {
-        IoError::new("read", &self.path, error).into()
+        unreadable(&self.path, error)
+    }
+}
+
+fn unreadable(path: &RootPath, error: std::io::Error) -> ProbeError {
+    ProbeError::Hive {
+        path: path.to_string(),
+        why: error.to_string(),
+    }
+}
+
+/// The SYSTEM hive and its control set. SOFTWARE alone tells the release, so a tree without SYSTEM has a name, too.
+struct System {
+    registry: Registry,
+    control_set: String,
+}
+
+impl System {
+    fn open(root: &Root, config: &RootPath) -> Result<Option<Self>, ProbeError> {
+        let Some(registry) = Registry::open(root, config, "SYSTEM")? else {
+            return Ok(None);
+        };
+        let number = registry
+            .text("Select", "Current")?
+            .unwrap_or_else(|| "1".to_owned());
+        Ok(Some(Self {
+            control_set: format!("ControlSet{number:0>3}"),
+            registry,
+        }))
+    }
+
+    fn text(&self, key: &str, value: &str) -> Result<Option<String>, ProbeError> {
+        self.registry.text(&format!(r"{}\{key}", self.control_set), value)
     }
 }
 
@@ -128,28 +159,25 @@ pub(super) fn probe(
     hints: &CallerHints,
     config: &RootPath,
 ) -> Result<Facts, ProbeError> {
-    let software = Registry::open(root, config, "SOFTWARE")?;
-    let system = Registry::open(root, config, "SYSTEM")?;
-    let number = system
-        .text("Select", "Current")?
-        .unwrap_or_else(|| "1".to_owned());
-    let control_set = format!("ControlSet{number:0>3}");
+    let software = Registry::open(root, config, "SOFTWARE")?.ok_or_else(|| ProbeError::Hive {
+        path: format!("{config}/SOFTWARE"),
+        why: "it does not exist".to_owned(),
+    })?;
+    let system = System::open(root, config)?;
     let windows = windows_facts(root, &software)?;
-    let (os, os_found) = identify(catalog, &software, &system, &control_set, &windows)?;
-    let arch = architecture(root, config, &system, &control_set)?;
-    let start = system.text(&format!(r"{control_set}\Services\AmazonSSMAgent"), "Start")?;
-    let enablement = match start.as_deref() {
-        None => Enablement::Missing,
-        Some("2") => Enablement::Enabled(system.path.clone()),
-        Some(_) => Enablement::Disabled,
-    };
+    let (os, os_found) = identify(catalog, hints, &software, system.as_ref(), &windows)?;
+    let arch = architecture(root, config, &software, system.as_ref())?;
+    let enablement = enablement(system.as_ref())?;
+    let hives = system
+        .as_ref()
+        .map_or(&software.path, |system| &system.registry.path);
     Ok(Facts {
         schema: SCHEMA,
         os: os_found,
         arch,
         service_manager: Found {
             value: ServiceManager::Scm,
-            evidence: vec![Evidence::path(system.path.as_str(), "Windows")],
+            evidence: vec![Evidence::path(hives.as_str(), "Windows")],
         },
         rpm_database: None,
         selinux: None,
@@ -167,8 +195,21 @@ pub(super) fn probe(
             proxy_sha256: None,
         },
         environment: environment::look(root, hints)?,
+        capabilities: os.capabilities,
         windows: Some(windows),
         config_text: None,
+    })
+}
+
+fn enablement(system: Option<&System>) -> Result<Enablement, ProbeError> {
+    let Some(system) = system else {
+        return Ok(Enablement::Missing);
+    };
+    let start = system.text(r"Services\AmazonSSMAgent", "Start")?;
+    Ok(match start.as_deref() {
+        None => Enablement::Missing,
+        Some("2") => Enablement::Enabled(system.registry.path.clone()),
+        Some(_) => Enablement::Disabled,
     })
 }
 
@@ -176,7 +217,10 @@ fn windows_facts(root: &Root, software: &Registry) -> Result<WindowsFacts, Probe
     let current = software.key(CURRENT_VERSION)?;
     let value = |name| software.value(current.as_ref(), name);
     // On XP and 2003 CurrentBuild holds something else.
-    let build = value("CurrentBuildNumber")?.unwrap_or_default();
+    let build = match value("CurrentBuildNumber")? {
+        Some(number) => number,
+        None => value("CurrentBuild")?.unwrap_or_default(),
+    };
     let update = value("UBR")?
         .map(|number| format!(".{number}"))
         .unwrap_or_default();
@@ -210,18 +254,12 @@ fn windows_facts(root: &Root, software: &Registry) -> Result<WindowsFacts, Probe
 
 fn identify<'c>(
     catalog: &'c Catalog,
+    hints: &CallerHints,
     software: &Registry,
-    system: &Registry,
-    control_set: &str,
+    system: Option<&System>,
     windows: &WindowsFacts,
 ) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
-    let product_type = system.text(&format!(r"{control_set}\Control\ProductOptions"), "ProductType")?;
-    let starts = |text: &Option<String>| text.as_deref().map(|text| text.starts_with("Server"));
-    let is_nano = windows.installation.as_deref() == Some("Nano Server");
-    let is_server = starts(&windows.installation)
-        .or(starts(&windows.edition))
-        .unwrap_or(matches!(product_type.as_deref(), Some("ServerNT" | "LanmanNT")));
-    let evidence = vec![
+    let mut evidence = vec![
         Evidence::path(software.path.as_str(), format!("ProductName {}", windows.product)),
         Evidence::path(software.path.as_str(), format!("build {}", windows.build)),
     ];
@@ -231,64 +269,106 @@ fn identify<'c>(
         like: None,
         evidence: evidence.clone(),
     };
-    if !is_server && !is_nano {
+    let os = if let Some(id) = &hints.claimed_os {
+        let os = claimed(catalog, id, TreeKind::Windows)?;
+        evidence.insert(0, Evidence::path("--as", id));
+        os
+    } else if is_server(system, windows)? {
+        let seen = OsIdentity {
+            id: "windows-server",
+            version: windows.build.split('.').next().unwrap_or_default(),
+            name: Some(&windows.product),
+            title: None,
+            variant: None,
+        };
+        catalog.os_for(&seen).ok_or_else(unsupported)?
+    } else {
         return Err(unsupported());
-    }
-    let build = windows.build.split('.').next().unwrap_or_default();
-    let seen = OsIdentity {
-        id: "windows-server",
-        version: build,
-        name: Some(&windows.product),
-        variant: None,
     };
-    let os = catalog.os_for(&seen).ok_or_else(unsupported)?;
-    let is_r2 = windows.product.contains("2003 R2");
     let variant = match windows.installation.as_deref() {
         Some("Server Core") => Some("server-core"),
         Some("Nano Server") => Some("nano"),
-        _ => is_r2.then_some("r2"),
+        _ => windows.product.contains("2003 R2").then_some("r2"),
     };
-    let version = windows.build.clone();
     let value = OsFacts::new(
         os,
         "windows-server".to_owned(),
-        version,
+        windows.build.clone(),
         variant.map(str::to_owned),
     );
     Ok((os, Found { value, evidence }))
 }
 
-/// The header of cmd.exe decides; the registry is cross-evidence, or stands in for it.
+fn is_server(system: Option<&System>, windows: &WindowsFacts) -> Result<bool, ProbeError> {
+    if windows.installation.as_deref() == Some("Nano Server") {
+        return Ok(true);
+    }
+    let starts = |text: &Option<String>| text.as_deref().map(|text| text.starts_with("Server"));
+    if let Some(answer) = starts(&windows.installation).or(starts(&windows.edition)) {
+        return Ok(answer);
+    }
+    // Server 2003 has neither.
+    let product_type = match system {
+        Some(system) => system.text(r"Control\ProductOptions", "ProductType")?,
+        None => None,
+    };
+    Ok(match product_type.as_deref() {
+        Some(kind) => matches!(kind, "ServerNT" | "LanmanNT"),
+        None => windows.product.contains("Server"),
+    })
+}
+
+/// cmd.exe, the registry and the name of the build: the majority decides, and the program where they are at odds.
 fn architecture(
     root: &Root,
     config: &RootPath,
-    system: &Registry,
-    control_set: &str,
+    software: &Registry,
+    system: Option<&System>,
 ) -> Result<Found<Arch>, ProbeError> {
-    let key = format!(r"{control_set}\Control\Session Manager\Environment");
-    let says = system.text(&key, "PROCESSOR_ARCHITECTURE")?;
-    let mut evidence: Vec<Evidence> = says
-        .iter()
-        .map(|says| Evidence::path(system.path.as_str(), format!("PROCESSOR_ARCHITECTURE={says}")))
-        .collect();
-    let by_name = match says.as_deref().map(str::to_ascii_lowercase).as_deref() {
-        Some("amd64") => Some(Arch::Amd64),
-        Some("x86") => Some(Arch::I386),
-        Some("arm64") => Some(Arch::Arm64),
-        Some("ia64") => Some(Arch::Ia64),
-        _ => None,
-    };
+    let mut votes = Vec::new();
     let program = format!("{}/cmd.exe", config.parent().unwrap_or_else(RootPath::top));
-    let mut by_header = None;
     if let Some(path) = fold(root, &program)?
         && let Some(file) = root.open_file(&path)?
+        && let Some(arch) = portable_executable(&file).map_err(|error| IoError::new("read", &path, error))?
     {
-        by_header = portable_executable(&file).map_err(|error| IoError::new("read", &path, error))?;
-        evidence.extend(by_header.map(|arch| Evidence::path(path.as_str(), format!("PE header of {arch}"))));
+        votes.push((
+            arch,
+            Evidence::path(path.as_str(), format!("PE header of {arch}")),
+        ));
     }
+    if let Some(system) = system
+        && let Some(says) = system.text(r"Control\Session Manager\Environment", "PROCESSOR_ARCHITECTURE")?
+        && let Some(arch) = of_word(&says)
+    {
+        let says = format!("PROCESSOR_ARCHITECTURE={says}");
+        votes.push((arch, Evidence::path(system.registry.path.as_str(), says)));
+    }
+    // `17763.1.amd64fre.rs5_release.180914-1434`
+    if let Some(lab) = software.text(CURRENT_VERSION, "BuildLabEx")?
+        && let Some(arch) = lab.split('.').find_map(|part| of_word(part.strip_suffix("fre")?))
+    {
+        votes.push((
+            arch,
+            Evidence::path(software.path.as_str(), format!("BuildLabEx={lab}")),
+        ));
+    }
+    let count = |arch: Arch| votes.iter().filter(|vote| vote.0 == arch).count();
+    // Of equals the last wins: turned round, it is the first.
+    let winner = votes.iter().rev().max_by_key(|vote| count(vote.0));
     Ok(Found {
-        value: by_header.or(by_name).unwrap_or(Arch::Unknown),
-        evidence,
+        value: winner.map_or(Arch::Unknown, |vote| vote.0),
+        evidence: votes.into_iter().map(|vote| vote.1).collect(),
+    })
+}
+
+/// An architecture by Windows' name.
+fn of_word(word: &str) -> Option<Arch> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "amd64" => Arch::Amd64,
+        "x86" => Arch::I386,
+        "arm64" => Arch::Arm64,
+        "ia64" => Arch::Ia64,
+        _ => return None,
     })
 }
 

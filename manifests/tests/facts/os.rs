@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ssmbake_manifests::{
-    Arch, Os, OsIdentity, PackageFormat, ServiceManager, SnapUse, VersionMatch, catalog,
+    Arch, Capability, Family, Os, OsIdentity, PackageFormat, ServiceManager, SnapUse, VersionMatch, catalog,
 };
 
 fn identify<'a>(
@@ -17,6 +17,7 @@ fn identify<'a>(
             id,
             version,
             name,
+            title: None,
             variant,
         })
         .map(|os| os.id.as_str())
@@ -61,6 +62,7 @@ fn no_two_systems_accept_the_same_tree() {
                 id: &rule.id,
                 version,
                 name,
+                title: name,
                 variant: rule.variant.as_deref(),
             };
             let accepting: Vec<&str> = catalog()
@@ -197,6 +199,7 @@ fn raspberry_pi_os_is_debian_with_a_marker() {
             id: "debian",
             version,
             name: debian,
+            title: None,
             variant: Some("raspberry-pi"),
         };
         assert_eq!(
@@ -279,4 +282,52 @@ fn words_are_the_same_everywhere() {
     let error = "x86_64".parse::<Arch>().unwrap_err();
     assert_eq!(error.to_string(), "unknown architecture `x86_64`");
     assert!(error.expected.contains(&"amd64"));
+}
+
+#[test]
+fn the_agent_updates_itself_where_it_knows_the_name() {
+    let agent = catalog().agent();
+    for os in catalog().oses() {
+        let mut names = os.matches.iter().flat_map(|rule| &rule.names);
+        let able = os.capabilities.self_update;
+        if os.family == Family::Windows {
+            // AWS stopped at 2008 R2.
+            assert_eq!(able == Capability::No, os.id.contains("200"), "{}", os.id);
+        } else if names.any(|name| agent.updates_itself_on(name)) {
+            // An update would bring one that does not run there.
+            let wanted = match os.agent_max {
+                None => Capability::Yes,
+                Some(_) => Capability::Unknown,
+            };
+            assert_eq!(able, wanted, "{}", os.id);
+        } else {
+            assert_eq!(able, Capability::No, "{}", os.id);
+        }
+    }
+}
+
+#[test]
+fn capabilities_are_those_of_awss_lists() {
+    for os in catalog().oses() {
+        let is_old_windows = os.family == Family::Windows && os.id.contains("200");
+        assert_eq!(
+            os.capabilities.session_manager == Capability::No,
+            is_old_windows,
+            "{}",
+            os.id
+        );
+    }
+    for (id, expected) in [
+        ("amazon-linux-2023", Capability::Yes),
+        ("centos-7", Capability::No),
+        ("debian-12", Capability::Yes),
+        ("debian-13", Capability::Unknown),
+        ("fedora", Capability::No),
+        ("rhel-10", Capability::Yes),
+        ("ubuntu-14.04", Capability::No),
+        ("windows-server-2008-r2", Capability::No),
+        ("windows-server-2025", Capability::Yes),
+    ] {
+        assert_eq!(os(id).capabilities.patch_manager, expected, "{id}");
+    }
 }

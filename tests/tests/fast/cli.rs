@@ -63,6 +63,23 @@ fn a_stored_plan_is_carried_out_or_refused() {
 }
 
 #[test]
+fn the_systems_are_listed_with_what_works_there() {
+    let text = must(&mut ssmbake(&["regions", "--systems"])).stdout;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("fedora "))
+        .expect("Fedora");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words, ["fedora", "no", "yes", "no", "Fedora", "Linux"]);
+    let json = must(&mut ssmbake(&["regions", "--systems", "--output", "json"])).stdout;
+    let rows: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(rows.as_array().map(Vec::len), Some(text.lines().count() - 1));
+    assert_eq!(rows[0]["capabilities"]["session-manager"], "yes");
+    assert_eq!(outcome(&mut ssmbake(&["regions", "--systems", "eu-west-1"])).0, 2);
+}
+
+#[test]
 fn every_verb_has_help_with_its_flags_a_manual_and_completions() {
     let text =
         |arguments: &[&str]| String::from_utf8_lossy(&must(&mut ssmbake(arguments)).stdout).into_owned();

@@ -19,3 +19,4 @@ mod rpm;
 mod rpmdb;
 mod selinux;
 mod trust;
+mod windows;

@@ -10,7 +10,8 @@ const END: &str = "<!-- end of systems -->\n";
 
 fn table() -> String {
     let mut text = String::from(
-        "| system | architectures | agent | service manager | newest agent | `apply` |\n|---|---|---|---|---|---|\n",
+        "| system | architectures | agent | service manager | newest agent | Patch Manager | Session Manager | agent updates itself | `apply` |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for os in catalog().oses() {
         let arches: Vec<String> = os.packages.keys().map(ToString::to_string).collect();
@@ -25,12 +26,15 @@ fn table() -> String {
         // Writing to a String cannot fail.
         let _infallible = writeln!(
             text,
-            "| {} (`{}`) | {} | {} | {} | {newest} | {apply} |",
+            "| {} (`{}`) | {} | {} | {} | {newest} | {} | {} | {} | {apply} |",
             os.name,
             os.id,
             arches.join(" "),
             os.package,
-            os.service
+            os.service,
+            os.capabilities.patch_manager,
+            os.capabilities.session_manager,
+            os.capabilities.self_update,
         );
     }
     text

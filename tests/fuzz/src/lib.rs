@@ -19,6 +19,22 @@ mod os_release;
 #[path = "../../../installers/src/probe/release_file.rs"]
 mod release_file;
 
+#[allow(dead_code, reason = "the program uses more of it")]
+#[path = "../../../installers/src/packages/rpm/database/bdb.rs"]
+mod bdb;
+#[allow(dead_code, reason = "the program uses more of it")]
+#[path = "../../../installers/src/packages/rpm/cpio.rs"]
+mod cpio;
+#[allow(dead_code, reason = "the program uses more of it")]
+#[path = "../../../installers/src/packages/rpm/header.rs"]
+mod header;
+#[allow(dead_code, reason = "the program uses more of it")]
+#[path = "../../../installers/src/packages/rpm/database/ndb.rs"]
+mod ndb;
+#[allow(dead_code, reason = "the program uses more of it")]
+#[path = "../../../installers/src/packages/rpm/tag.rs"]
+mod tag;
+
 /// An os-release file.
 pub fn os_release(bytes: &[u8]) {
     let release = os_release::OsRelease::parse(bytes);
@@ -57,6 +73,50 @@ pub fn hive(bytes: &[u8]) {
             for name in ["", "Current", "x"] {
                 let _either = hive.text(&key, name);
             }
+        }
+    }
+}
+
+/// A header of an rpm; an installed one made of it can be read again.
+pub fn rpm_header(bytes: &[u8]) {
+    let Ok(header) = header::Header::parse(bytes) else {
+        return;
+    };
+    for number in [tag::NAME, tag::BASE_NAMES, tag::FILE_SIZES, tag::SIG_MD5] {
+        header.strings(number);
+        header.numbers(number);
+        header.long_numbers(number);
+        header.binary(number);
+    }
+    let is_fresh = [
+        tag::INSTALL_TIME,
+        tag::INSTALL_COLOR,
+        tag::INSTALL_TID,
+        tag::FILE_STATES,
+    ];
+    if !is_fresh.iter().any(|number| header.has(*number)) {
+        assert!(header::Header::parse(&header.installed(&header, 1, 0)).is_ok());
+    }
+}
+
+/// The members of an rpm's payload.
+pub fn rpm_payload(bytes: &[u8]) {
+    let mut reader = cpio::CpioReader::new(bytes);
+    while let Ok(Some(member)) = reader.next_member() {
+        let mut data = reader.data();
+        let read = std::io::copy(&mut data, &mut std::io::sink());
+        assert!(read.is_ok_and(|read| read <= member.size));
+    }
+}
+
+/// rpm's own forms of database; what is written is read again.
+pub fn rpm_database(bytes: &[u8]) {
+    if let Ok(found) = bdb::packages(bytes) {
+        assert!(found.iter().all(|(number, _)| *number != 0));
+    }
+    if let Ok(found) = ndb::packages(bytes) {
+        if let Ok(written) = ndb::replace(bytes, &[], Some(b"new")) {
+            assert_eq!(ndb::packages(&written).map(|all| all.len()), Ok(found.len() + 1));
         }
     }
 }

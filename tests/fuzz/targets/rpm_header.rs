@@ -1,0 +1,4 @@
+//! See `ssmbake_fuzz::rpm_header`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ssmbake_fuzz::rpm_header(bytes));

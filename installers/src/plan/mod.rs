@@ -1,14 +1,18 @@
 //! Plan: request + facts + catalog → what to do. Pure: no file, network, environment or clock.
 
-use std::fmt;
+mod request;
+mod step;
 
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{
-    AgentFacts, AgentVersion, AnchorSet, Arch, Catalog, HostVariant, Os, PackageFormat, Region, Service,
-    ServiceManager, TrustStore,
+    AgentFacts, AgentVersion, AnchorSet, Arch, Catalog, HostVariant, Os, PackageFormat, Service,
 };
 
-use crate::config::proxy::Proxy;
+pub use request::{
+    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, TargetKind, VersionSpec,
+};
+pub use step::Step;
+
 use crate::config::{self, Edit};
 use crate::digest::sha256_hex;
 use crate::packages::Registration;
@@ -22,189 +26,6 @@ use crate::trust::{Anchor, AnchorState};
 
 /// The version of the plan's JSON.
 pub const SCHEMA: u32 = 1;
-
-/// Which version of the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum VersionSpec {
-    /// The newest in the bucket, known only after asking it.
-    Latest,
-    /// The newest that AWS calls stable.
-    Stable,
-    /// This one.
-    Exact(AgentVersion),
-}
-
-/// Where packages come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// The bucket of the region.
-    Regional,
-    /// The bucket for all regions.
-    Global,
-    /// A mirror with the same layout: an http(s) URL.
-    Mirror(String),
-}
-
-/// What kind of machine the image is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TargetKind {
-    /// An EC2 instance: identity and region come from its metadata.
-    Ec2,
-    /// A machine elsewhere, registered by an activation.
-    Hybrid,
-}
-
-/// Whether an older version may replace a newer one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Downgrade {
-    /// Exit with a conflict.
-    Refuse,
-    /// Replace it.
-    Allow,
-}
-
-/// Which of the catalog's anchors to install.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Roots {
-    /// The five that AWS uses today.
-    Default,
-    /// And Starfield Class 2.
-    Legacy,
-    /// None.
-    None,
-}
-
-/// Who tells rpm's database of the package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RegistrationChoice {
-    /// ssmbake where it writes the form of the database, else this machine's rpm where that does, else first boot.
-    Auto,
-    /// This machine's rpm.
-    HostRpm,
-    /// The target's own rpm: the only program of a tree that is ever run, and only where the user says so.
-    TargetRpm,
-    /// The target's own rpm at first boot.
-    FirstBoot,
-}
-
-/// What to do about SELinux labels where SELinux is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LabelChoice {
-    /// Label what is new; where the policy cannot be read, ask for a relabelling.
-    Label,
-    /// Ask the first boot to label all files.
-    Relabel,
-    /// Nothing: the caller does.
-    Ignore,
-}
-
-/// Which endpoints the agent shall use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Endpoints {
-    /// Those the agent finds itself.
-    Standard,
-    /// FIPS ones, written into its configuration.
-    Fips,
-}
-
-/// All that the user asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Request {
-    /// The region to download from and whose FIPS hosts to use.
-    pub region: Option<Region>,
-    /// The version.
-    pub version: VersionSpec,
-    /// SHA-256 that the package must have, hex.
-    pub sha256: Option<String>,
-    /// The bucket.
-    pub source: Source,
-    /// The kind of machine.
-    pub target: TargetKind,
-    /// Downgrades.
-    pub downgrade: Downgrade,
-    /// Anchors of the catalog.
-    pub roots: Roots,
-    /// The user's own anchors.
-    pub extra_anchors: Vec<Anchor>,
-    /// The package database.
-    pub registration: RegistrationChoice,
-    /// SELinux labels.
-    pub labels: LabelChoice,
-    /// Endpoints.
-    pub endpoints: Endpoints,
-    /// Configuration keys, in order; the last of a kind wins.
-    pub settings: Vec<Edit>,
-    /// The agent's proxy.
-    pub proxy: Option<Proxy>,
-}
-
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "do", deny_unknown_fields)]
-pub enum Step {
-    /// Download, verify, unpack, register.
-    InstallPackage {
-        /// Version.
-        version: VersionSpec,
-        /// The base URL of the bucket.
-        base_url: String,
-        /// Its folder.
-        folder: String,
-        /// The package's format.
-        format: PackageFormat,
-        /// The architecture.
-        arch: Arch,
-        /// How the package database learns of it.
-        registration: Registration,
-    },
-    /// Label the new files as the tree's SELinux policy says.
-    LabelFiles {
-        /// `targeted`, …
-        policy: String,
-    },
-    /// Let the first boot label all files.
-    RequestRelabel,
-    /// Let the target's own rpm learn of the package when it first boots.
-    RegisterAtFirstBoot {
-        /// Who starts the job.
-        manager: ServiceManager,
-    },
-    /// Make it start at boot.
-    EnableService {
-        /// By which manager.
-        manager: ServiceManager,
-        /// The directory of the unit, as the release's own systemctl writes it.
-        unit_dir: Option<String>,
-    },
-    /// Make the tree trust these.
-    TrustAnchors {
-        /// How the tree keeps its anchors.
-        store: TrustStore,
-        /// Them.
-        anchors: Vec<Anchor>,
-    },
-    /// Set keys of the agent's configuration.
-    WriteConfig {
-        /// Them.
-        edits: Vec<Edit>,
-    },
-    /// Write the agent's proxy.
-    WriteProxy {
-        /// For which manager.
-        manager: ServiceManager,
-        /// It.
-        proxy: Proxy,
-    },
-}
 
 /// What will be done, and what the user should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -660,61 +481,5 @@ fn warn_about(edit: &Edit, target: TargetKind, notes: &mut Vec<String>) {
         notes.push(
             "with Identity.ConsumptionOrder OnPrem alone the agent never uses its EC2 identity".to_owned(),
         );
-    }
-}
-
-impl fmt::Display for VersionSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Latest => f.write_str("latest"),
-            Self::Stable => f.write_str("stable"),
-            Self::Exact(version) => version.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InstallPackage {
-                version,
-                base_url,
-                folder,
-                arch,
-                registration,
-                ..
-            } => {
-                let how = match registration {
-                    Registration::Native => "natively",
-                    Registration::HostRpm => "its files natively, its record by this machine's rpm",
-                    Registration::TargetRpm => "its files natively, its record by the tree's own rpm",
-                    Registration::FirstBoot => "its files natively",
-                };
-                write!(
-                    f,
-                    "install amazon-ssm-agent {version} ({arch}) from {base_url} folder {folder}, {how}"
-                )
-            }
-            Self::LabelFiles { policy } => write!(f, "label new files as the SELinux policy `{policy}` says"),
-            Self::RequestRelabel => f.write_str("let the first boot set the SELinux labels of all files"),
-            Self::RegisterAtFirstBoot { manager } => {
-                write!(f, "let rpm register the package at first boot ({manager})")
-            }
-            Self::EnableService { manager, .. } => write!(f, "enable the service ({manager})"),
-            Self::TrustAnchors { anchors, .. } => {
-                let labels: Vec<&str> = anchors.iter().map(|anchor| anchor.label.as_str()).collect();
-                write!(f, "trust {}", labels.join(", "))
-            }
-            Self::WriteConfig { edits } => {
-                let keys: Vec<String> = edits
-                    .iter()
-                    .map(|e| format!("{}.{}={}", e.section, e.key, e.value))
-                    .collect();
-                write!(f, "set {} in {}", keys.join(", "), config::PATH)
-            }
-            Self::WriteProxy { manager, .. } => {
-                write!(f, "write the agent's proxy to {}", config::proxy::place(*manager))
-            }
-        }
     }
 }

@@ -49,9 +49,10 @@ pub(super) fn parse(file: &VendorFile, text: &str, rules: &Identification) -> Op
     })
 }
 
-/// `CentOS release 6.7 (Final)`.
+/// `CentOS release 6.7 (Final)`; the first Amazon Linux 2 wrote `Amazon Linux 2`.
 fn release(line: &str) -> Option<(String, String)> {
-    let (name, rest) = line.split_once(" release ")?;
+    let bare = || line.split_at_checked(line.find(|sign: char| sign.is_ascii_digit())?);
+    let (name, rest) = line.split_once(" release ").or_else(bare)?;
     Some((name.trim().to_owned(), rest.split_whitespace().next()?.to_owned()))
 }
 

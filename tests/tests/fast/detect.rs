@@ -92,6 +92,19 @@ const KNOWN: &[(Files<'_>, &str, &str)] = &[
         "2014.03",
     ),
     (
+        &[("etc/system-release", "Amazon Linux 2\n")],
+        "amazon-linux-2",
+        "2",
+    ),
+    (
+        &[(
+            "etc/system-release",
+            "Amazon Linux release 2.0 (2017.12) LTS Release Candidate\n",
+        )],
+        "amazon-linux-2",
+        "2.0",
+    ),
+    (
         &[
             ("etc/os-release", "LSB_VERSION=base-4.0-amd64\n"),
             ("etc/redhat-release", "CentOS release 6.5 (Final)\n"),

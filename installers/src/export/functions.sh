@@ -145,11 +145,18 @@ link() {
     say "linked $2"
 }
 
+# Masks are respected, and found before anything is written.
+refuse_masks() {
+    if [ "$service" = systemd ]; then
+        case $(readlink "/etc/systemd/system/$unit" 2>/dev/null) in
+            */dev/null) fail 8 "the service is masked" "remove /etc/systemd/system/$unit" ;;
+        esac
+    elif grep -q '^ *manual *$' /etc/init/amazon-ssm-agent.override 2>/dev/null; then
+        fail 8 "the service is masked by /etc/init/amazon-ssm-agent.override" "remove the line \`manual\` from it"
+    fi
+}
+
 enable_systemd() {
-    unit=amazon-ssm-agent.service
-    case $(readlink "/etc/systemd/system/$unit" 2>/dev/null) in
-        */dev/null) fail 8 "the service is masked" "remove /etc/systemd/system/$unit" ;;
-    esac
     for dir in /etc/systemd/system $unit_dir /lib/systemd/system /usr/lib/systemd/system; do
         if [ -f "$dir/$unit" ]; then
             link "$dir/$unit" "/etc/systemd/system/multi-user.target.wants/$unit"
@@ -161,9 +168,6 @@ enable_systemd() {
 
 enable_upstart() {
     [ -f /etc/init/amazon-ssm-agent.conf ] || fail 8 "/etc/init/amazon-ssm-agent.conf is missing" "install the package again"
-    if grep -q '^ *manual *$' /etc/init/amazon-ssm-agent.override 2>/dev/null; then
-        fail 8 "the service is masked by /etc/init/amazon-ssm-agent.override" "remove the line \`manual\` from it"
-    fi
 }
 
 # Whether bundle $1 holds the certificate whose first line of base64 is $2 and last is $3.
@@ -215,19 +219,21 @@ refresh_trust() {
     done
 }
 
-# configure: the wanted file on standard input.
-configure() {
-    file=/etc/amazon/ssm/amazon-ssm-agent.json
-    cat >"$work/config"
-    if [ -s "$file" ] && [ "$(cat "$file")" != "$(cat "$work/config")" ]; then
-        fail 8 "$file is there already and sh cannot merge JSON" "merge by hand what \`ssmbake plan\` names, or remove the file"
+# prepare_config: the wanted file on standard input; another that is there is found before anything is written.
+prepare_config() {
+    cat >"$work/config" || fail 7 "cannot write to /tmp" "make room there"
+    if [ -s "$config" ] && [ "$(cat "$config")" != "$(cat "$work/config")" ]; then
+        fail 8 "$config is there already and sh cannot merge JSON" "merge by hand what \`ssmbake plan\` names, or remove the file"
     fi
-    put "$file" 600 <"$work/config"
 }
+configure() { put "$config" 600 <"$work/config"; }
 
 given=${1:-}
+unit=amazon-ssm-agent.service
+config=/etc/amazon/ssm/amazon-ssm-agent.json
 trap clean EXIT
 trap 'exit 130' HUP INT TERM
 umask 022
 check_system
 work=$(mktemp -d /tmp/ssmbake.XXXXXX) || fail 7 "cannot make a temporary directory" "make room in /tmp"
+refuse_masks

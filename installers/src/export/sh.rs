@@ -28,9 +28,10 @@ pub fn render(plan: &Plan, os: &Os, arch: Arch, url: &str, digest: &str) -> Stri
         text.push_str(&format!("{name}={}\n", quoted(&value)));
     }
     text.push_str(FUNCTIONS);
-    for step in &plan.steps {
-        text.push_str(&call(step));
-    }
+    plan.steps
+        .iter()
+        .for_each(|step| text.push_str(&preparation(step)));
+    plan.steps.iter().for_each(|step| text.push_str(&call(step)));
     text.push_str(
         "if [ \"$changed\" = 0 ]; then\n    say \"nothing changed: all is as wanted\"\n    exit 0\nfi\n\
          [ \"${SSMBAKE_DETAILED_EXITCODE:-}\" != 1 ] || exit 20\nexit 0\n",
@@ -73,6 +74,7 @@ fn settings(plan: &Plan, os: &Os, arch: Arch, url: &str, digest: &str) -> Vec<(&
         ("downgrade", downgrade.to_owned()),
         ("url", url.to_owned()),
         ("digest", digest.to_owned()),
+        ("service", os.service.to_string()),
         ("trust", os.trust.to_string()),
         ("bundles", bundles(os.trust).join(" ")),
         ("unit_dir", os.unit_dir.clone().unwrap_or_default()),
@@ -89,6 +91,18 @@ fn patterns(version: &VersionMatch) -> Vec<String> {
     }
 }
 
+/// What must be known before the first step.
+fn preparation(step: &Step) -> String {
+    let Step::WriteConfig { edits } = step else {
+        return String::new();
+    };
+    match config::merge(None, edits) {
+        Ok(Some(text)) => heredoc("prepare_config", &text),
+        // An empty file and edits that were checked always merge; nothing to set is nothing to do.
+        Ok(None) | Err(_) => String::new(),
+    }
+}
+
 fn call(step: &Step) -> String {
     match step {
         Step::InstallPackage { .. } => "install_package\n".to_owned(),
@@ -100,11 +114,8 @@ fn call(step: &Step) -> String {
             let calls: String = anchors.iter().map(anchor).collect();
             format!("{calls}refresh_trust\n")
         }
-        Step::WriteConfig { edits } => match config::merge(None, edits) {
-            Ok(Some(text)) => heredoc("configure", &text),
-            // An empty file and edits that were checked always merge; nothing to set is nothing to do.
-            Ok(None) | Err(_) => String::new(),
-        },
+        Step::WriteConfig { .. } if preparation(step).is_empty() => String::new(),
+        Step::WriteConfig { .. } => "configure\n".to_owned(),
         Step::WriteProxy { manager, proxy } => {
             let place = config::proxy::place(*manager);
             heredoc(

@@ -136,6 +136,9 @@ fn scripts_refuse_with_the_same_codes_and_write_nothing() {
     ] {
         fs::copy(from, root.join(to)).expect("copy");
     }
+    for dir in ["etc/init", "etc/amazon/ssm"] {
+        fs::create_dir_all(root.join(dir)).expect("directory");
+    }
     for shell in SHELLS {
         let before = tree(root, Times::Ignored);
         let refuses = |code: i32, arguments: &[&str], why: &str| {
@@ -147,6 +150,16 @@ fn scripts_refuse_with_the_same_codes_and_write_nothing() {
         refuses(5, &["/newer.rpm"], "SHA-256");
         refuses(6, &[], "cannot download");
         refuses(7, &["/none.rpm"], "cannot read");
+        // Conflicts are found before the package is installed.
+        for (path, text, why) in [
+            ("etc/init/amazon-ssm-agent.override", "manual\n", "masked"),
+            ("etc/amazon/ssm/amazon-ssm-agent.json", "{}\n", "cannot merge"),
+        ] {
+            let place = root.join(path);
+            fs::write(&place, text).expect("file");
+            refuses(8, &["/agent.rpm"], why);
+            fs::remove_file(&place).expect("file");
+        }
         fs::write(
             root.join("etc/centos-release"),
             "CentOS Linux release 7.9.2009 (Core)\n",

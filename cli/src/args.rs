@@ -26,12 +26,12 @@ const EXAMPLES: &str = "Examples:
 Exit codes:
   0 ok, 1 internal error, 2 usage, 3 unsupported OS or architecture, 4 unknown region, 5 verification failed,
   6 network, 7 target I/O or permission, 8 conflict, 9 audit found failures, 10 failed and rolled back,
-  11 failed and roll-back incomplete, 20 changed (with --detailed-exitcode)";
+  11 failed and roll-back incomplete, 12 installed but not started, 20 changed (with --detailed-exitcode)";
 
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// The root tree to work on; without it the root of this chroot or container
+    /// The root tree to work on; without it the root of this system, chroot or container
     #[arg(long, global = true, env = "SSMBAKE_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Treat the tree as this system of the catalog, such as debian-12: for derivatives
@@ -159,6 +159,12 @@ pub struct Wanted {
     /// What kind of machine the image is for
     #[arg(long, env = "SSMBAKE_TARGET", default_value = "ec2")]
     pub target: TargetArg,
+    /// Start the agent on a running system once all is done; an image build must not
+    #[arg(long, env = "SSMBAKE_START", overrides_with = "no_start")]
+    pub start: bool,
+    /// Leave the agent to the next boot, which is the default
+    #[arg(long, overrides_with = "start")]
+    pub no_start: bool,
     /// Let an older agent replace a newer one
     #[arg(long, env = "SSMBAKE_ALLOW_DOWNGRADE")]
     pub allow_downgrade: bool,
@@ -220,6 +226,14 @@ pub struct ApplyArgs {
     /// Seconds that all downloads may take together
     #[arg(long, env = "SSMBAKE_TIMEOUT", default_value_t = 600, value_name = "SECONDS")]
     pub timeout: u64,
+    /// Seconds to wait for package managers that run beside this program; a tree named with --root is not waited for
+    #[arg(
+        long,
+        env = "SSMBAKE_LOCK_TIMEOUT",
+        default_value_t = 300,
+        value_name = "SECONDS"
+    )]
+    pub lock_timeout: u64,
     /// Tries of a download after the first
     #[arg(long, env = "SSMBAKE_RETRIES", default_value_t = 5, value_name = "N")]
     pub retries: u32,

@@ -2,19 +2,20 @@
 
 use std::cell::OnceCell;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
 use serde_json::{Value, json};
 use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified, Voucher,
 };
-use ssmbake_installers::apply::Host;
+use ssmbake_installers::apply::{ApplyError, Host};
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::packages::rpm::program::host_backend;
 use ssmbake_installers::plan::{Plan, Request, Step, VersionSpec};
-use ssmbake_installers::probe::{CallerHints, Facts, Place, RootChoice, probe};
+use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_installers::txn::{self, Settled};
@@ -29,6 +30,9 @@ use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
 use crate::{host, request};
+
+/// Between two looks at a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs one verb; the exit code.
 pub(crate) fn run(cli: &Cli, environment: &Environment, console: &Console) -> Result<u8, Failure> {
@@ -76,15 +80,15 @@ impl Session<'_> {
         Ok(root)
     }
 
+    /// Whether the root is this process's own.
+    fn is_own(&self) -> bool {
+        let named = self.cli.common.root.as_deref();
+        named.is_none_or(|path| path == Path::new("/"))
+    }
+
     fn facts(&self, root: &Root) -> Result<Facts, Failure> {
-        let own = self
-            .cli
-            .common
-            .root
-            .as_deref()
-            .is_none_or(|path| path == Path::new("/"));
         let hints = CallerHints {
-            root: if own {
+            root: if self.is_own() {
                 RootChoice::Own
             } else {
                 RootChoice::Elsewhere
@@ -166,14 +170,9 @@ impl Session<'_> {
 
     fn apply(&self, args: &ApplyArgs) -> Result<u8, Failure> {
         let root = self.open()?;
+        // From before the look at the system until after the change: what was seen holds.
+        let _locks = self.lock(&root, Duration::from_secs(args.lock_timeout))?;
         let facts = self.facts_for_plan(&root)?;
-        if facts.environment.place.value == Place::Live {
-            return Err(Failure::new(
-                exit::UNSUPPORTED,
-                "this is the running system, not an image",
-                "name a root tree with --root, or run inside the chroot",
-            ));
-        }
         let mut request = match &args.plan {
             Some(path) => self.stored_request(path, &facts)?,
             None => self.request(&args.wanted)?,
@@ -211,6 +210,28 @@ impl Session<'_> {
         self.finish(&text, &document)?;
         let changed = !outcome.changed.is_empty() && args.detailed_exitcode;
         Ok(if changed { exit::CHANGED } else { exit::OK })
+    }
+
+    /// The package managers' locks, waited for where such programs run beside this one.
+    fn lock(&self, root: &Root, timeout: Duration) -> Result<Vec<OwnedFd>, Failure> {
+        if !self.is_own() {
+            return Ok(Vec::new());
+        }
+        let deadline = Instant::now() + timeout;
+        let mut is_said = false;
+        loop {
+            match apply::lock_database(root) {
+                Err(ApplyError::Locked { path }) if Instant::now() < deadline => {
+                    if !is_said {
+                        let text = format!("waiting for the package manager that holds `{path}`");
+                        self.console.event("waiting", &text, json!({ "path": path }));
+                        is_said = true;
+                    }
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     /// The plan with the version that `latest` stands for.

@@ -33,11 +33,13 @@ pub const AUDIT: u8 = 9;
 pub const ROLLED_BACK: u8 = 10;
 /// Failed, and could not be taken back.
 pub const INCOMPLETE: u8 = 11;
+/// Installed, but the running service manager did not start it.
+pub const NOT_STARTED: u8 = 12;
 /// Changed, with --detailed-exitcode.
 pub const CHANGED: u8 = 20;
 
 /// Every code, for the test that keeps them apart.
-pub const ALL: [u8; 13] = [
+pub const ALL: [u8; 14] = [
     OK,
     INTERNAL,
     USAGE,
@@ -50,6 +52,7 @@ pub const ALL: [u8; 13] = [
     AUDIT,
     ROLLED_BACK,
     INCOMPLETE,
+    NOT_STARTED,
     CHANGED,
 ];
 
@@ -206,6 +209,14 @@ impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         match error {
             ApplyError::Conflict { what, hint } => Self::new(CONFLICT, what, hint),
+            ApplyError::Locked { .. } => Self::new(
+                CONFLICT,
+                error,
+                "wait for it to end, or give it longer with --lock-timeout",
+            ),
+            ApplyError::NotStarted { .. } => {
+                Self::new(NOT_STARTED, error, "see `journalctl -u amazon-ssm-agent`")
+            }
             ApplyError::Package(error) => error.into(),
             ApplyError::Txn(error) => error.into(),
             ApplyError::Io(error) => error.into(),

@@ -5,7 +5,8 @@ use std::path::Path;
 use ssmbake_installers::config;
 use ssmbake_installers::config::proxy::Proxy;
 use ssmbake_installers::plan::{
-    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, TargetKind, VersionSpec,
+    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start, TargetKind,
+    VersionSpec,
 };
 use ssmbake_installers::trust::Anchor;
 use ssmbake_installers::trust::x509::Certificate;
@@ -79,6 +80,7 @@ pub(crate) fn build(
         },
         settings,
         proxy,
+        start: if wanted.start { Start::Now } else { Start::AtBoot },
     };
     Ok((request, warnings))
 }

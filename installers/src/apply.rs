@@ -14,6 +14,7 @@ use crate::plan::{Plan, Step};
 use crate::receipt::{self, PackageReceipt, Receipt};
 use crate::root::{Last, Root, RootPath};
 use crate::selinux::{self, Labels};
+use crate::service::live::{self, Files};
 use crate::service::{Enablement, systemd, upstart};
 use crate::trust;
 use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
@@ -31,6 +32,18 @@ pub enum ApplyError {
         what: String,
         /// What to do.
         hint: String,
+    },
+    /// A package manager works on the database.
+    #[error("`{path}` is held by a running package manager")]
+    Locked {
+        /// Its lock.
+        path: RootPath,
+    },
+    /// All is installed, and the service manager of the running system did not do its part.
+    #[error("all is installed, but the service was not started: {why}")]
+    NotStarted {
+        /// What it said.
+        why: String,
     },
     /// The package does not fit.
     #[error(transparent)]
@@ -84,6 +97,32 @@ pub struct Host {
 
 /// Carries `plan` out.
 pub fn apply(
+    root: &Root,
+    plan: &Plan,
+    verified: Option<&Verified>,
+    host: &Host,
+    checkpoint: &Checkpoint<'_>,
+) -> Result<Outcome, ApplyError> {
+    let outcome = change(root, plan, verified, host, checkpoint)?;
+    let files = match outcome.changed.is_empty() {
+        true => Files::AsBefore,
+        false => Files::Changed,
+    };
+    for step in &plan.steps {
+        match step {
+            Step::ReloadManager { manager } => live::reload(*manager),
+            Step::StartService { manager } => live::start(*manager, files),
+            _ => Ok(()),
+        }
+        .map_err(|error| ApplyError::NotStarted {
+            why: error.to_string(),
+        })?;
+    }
+    Ok(outcome)
+}
+
+/// The steps that change files: all of them or none.
+fn change(
     root: &Root,
     plan: &Plan,
     verified: Option<&Verified>,
@@ -145,19 +184,7 @@ fn package_receipt(verified: &Verified) -> PackageReceipt {
 
 /// The package manager's own locks, so that nobody works on the database meanwhile; and no half-done work of dpkg's
 /// may be there.
-pub(crate) fn lock_database(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
-    let updates = root
-        .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
-        .unwrap_or_default();
-    if let Some(entry) = updates.first() {
-        return Err(conflict(
-            format!(
-                "dpkg was interrupted: `/var/lib/dpkg/updates/{}` is left",
-                entry.name
-            ),
-            "finish its work with `dpkg --configure --pending` in the tree",
-        ));
-    }
+pub fn lock_database(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
     let mut locks = Vec::new();
     let mut paths = vec![
         RootPath::fixed("/var/lib/dpkg/lock-frontend"),
@@ -178,12 +205,22 @@ pub(crate) fn lock_database(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
         let fd = rustix::fs::openat(&dir, place.name(), flags, Mode::empty())
             .map_err(|error| IoError::new("open", &place, error))?;
         if rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(conflict(
-                format!("`{path}` is held by a running package manager"),
-                "wait for it to end",
-            ));
+            return Err(ApplyError::Locked { path });
         }
         locks.push(fd);
+    }
+    // With the locks ours, what is left is nobody's work.
+    let updates = root
+        .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
+        .unwrap_or_default();
+    if let Some(entry) = updates.first() {
+        return Err(conflict(
+            format!(
+                "dpkg was interrupted: `/var/lib/dpkg/updates/{}` is left",
+                entry.name
+            ),
+            "finish its work with `dpkg --configure --pending` in the tree",
+        ));
     }
     Ok(locks)
 }
@@ -204,8 +241,8 @@ fn expand(
                 Package::Rpm(rpm) => rpm::install::install(root, rpm, *registration, host, set)?,
             });
         }
-        // The transaction does it for all steps together.
-        Step::LabelFiles { .. } => {}
+        // The transaction does it for all steps together; the others follow it.
+        Step::LabelFiles { .. } | Step::ReloadManager { .. } | Step::StartService { .. } => {}
         Step::RequestRelabel => {
             let path = RootPath::fixed(selinux::RELABEL);
             if root.meta(&path, Last::Keep)?.is_none() {

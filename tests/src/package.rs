@@ -154,9 +154,10 @@ const CONFFILES: &str = "/etc/init/amazon-ssm-agent.conf\n/lib/systemd/system/am
 pub(crate) const UNIT: &str = "[Unit]\nDescription=stand-in agent\nAfter=network-online.target\n\n[Service]\nType=simple\n\
     ExecStart=/usr/bin/amazon-ssm-agent\nKillMode=process\nRestart=always\nRestartPreventExitStatus=194\nRestartSec=90\n\n\
     [Install]\nWantedBy=multi-user.target\n";
-const PREINST: &str =
-    "#!/bin/sh\nset -e\nif [ -e /snap/amazon-ssm-agent ]; then echo 'snap is installed' >&2; exit 1; fi\n";
-const POSTINST: &str = "#!/bin/sh\nset -e\ncomm=$(cat /proc/1/comm 2>/dev/null || true)\nif [ \"$comm\" = systemd ] && [ -d /run/systemd/system ]; then\n\
+// AWS's scripts go by the name of PID 1, whatever root it has, and take systemctl for granted where that is `systemd`.
+const PREINST: &str = "#!/bin/sh\nset -e\nif [ -e /snap/amazon-ssm-agent ]; then echo 'snap is installed' >&2; exit 1; fi\n\
+    comm=$(cat /proc/1/comm 2>/dev/null || true)\nif [ \"$comm\" = systemd ]; then systemctl daemon-reload; fi\n";
+const POSTINST: &str = "#!/bin/sh\nset -e\ncomm=$(cat /proc/1/comm 2>/dev/null || true)\nif [ \"$comm\" = systemd ]; then\n\
     systemctl enable amazon-ssm-agent\n  systemctl start amazon-ssm-agent\n  systemctl daemon-reload\nfi\n";
 const PRERM: &str = "#!/bin/sh\nset -e\nexit 0\n";
 

@@ -9,7 +9,8 @@ use ssmbake_manifests::{
 };
 
 pub use request::{
-    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, TargetKind, VersionSpec,
+    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start, TargetKind,
+    VersionSpec,
 };
 pub use step::Step;
 
@@ -18,7 +19,7 @@ use crate::digest::sha256_hex;
 use crate::packages::Registration;
 use crate::packages::deb::version::{compare, upstream};
 use crate::packages::rpm::database::Backend;
-use crate::probe::{ConfigFacts, Facts};
+use crate::probe::{ConfigFacts, Facts, Place};
 use crate::service::Enablement;
 use crate::trust;
 use crate::trust::x509::Certificate;
@@ -178,6 +179,7 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     if !steps.is_empty() {
         steps.extend(label_step(request.labels, facts, &mut notes));
     }
+    live_steps(request, facts, os, &mut steps)?;
     Ok(Plan {
         schema: SCHEMA,
         request: request.clone(),
@@ -185,6 +187,24 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
         steps,
         notes,
     })
+}
+
+/// A running manager does not look for new units by itself.
+fn live_steps(request: &Request, facts: &Facts, os: &Os, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+    let (is_live, manager) = (facts.environment.place.value == Place::Live, os.service);
+    if request.start == Start::Now && !is_live {
+        return Err(PlanError::Usage {
+            what: "nothing can be started in a tree that does not run".to_owned(),
+            hint: "leave out --start: the agent starts at boot".to_owned(),
+        });
+    }
+    if is_live && !steps.is_empty() {
+        steps.push(Step::ReloadManager { manager });
+    }
+    if request.start == Start::Now {
+        steps.push(Step::StartService { manager });
+    }
+    Ok(())
 }
 
 /// A file without a label is out of reach for most services once SELinux enforces.

@@ -43,6 +43,16 @@ pub enum TargetKind {
     Hybrid,
 }
 
+/// Whether the agent shall run when all is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// At the next boot: it writes its identity into an image that it runs in.
+    AtBoot,
+    /// At once.
+    Now,
+}
+
 /// Whether an older version may replace a newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,6 +141,8 @@ pub struct Request {
     pub settings: Vec<Edit>,
     /// The agent's proxy.
     pub proxy: Option<Proxy>,
+    /// When the agent starts.
+    pub start: Start,
 }
 
 impl fmt::Display for VersionSpec {

@@ -68,6 +68,16 @@ pub enum Step {
         /// It.
         proxy: Proxy,
     },
+    /// Let the running service manager read its units again. Live systems only.
+    ReloadManager {
+        /// It.
+        manager: ServiceManager,
+    },
+    /// Start the agent now, or again when something of it changed. Live systems only.
+    StartService {
+        /// By which manager.
+        manager: ServiceManager,
+    },
 }
 
 impl fmt::Display for Step {
@@ -112,6 +122,8 @@ impl fmt::Display for Step {
             Self::WriteProxy { manager, .. } => {
                 write!(f, "write the agent's proxy to {}", config::proxy::place(*manager))
             }
+            Self::ReloadManager { manager } => write!(f, "let {manager} read its units again"),
+            Self::StartService { manager } => write!(f, "start the service now ({manager})"),
         }
     }
 }

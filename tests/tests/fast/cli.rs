@@ -183,6 +183,15 @@ fn plans_need_no_rights_and_changes_do() {
 }
 
 #[test]
+fn nothing_is_started_in_a_tree_that_does_not_run() {
+    let (target, mirror) = (MiniTree::debian(), mirror());
+    let err = refused(apply(target.path(), &mirror, V1).arg("--start"), target.path(), 2);
+    assert!(err.contains("hint: leave out --start"), "{err}");
+    // The last of two words holds.
+    must(apply(target.path(), &mirror, V1).args(["--start", "--no-start"]));
+}
+
+#[test]
 fn systems_with_upstart_are_baked() {
     for version in ["12.04", "14.04"] {
         let (target, mirror) = (MiniTree::new("ubuntu", "Ubuntu", version, "amd64"), mirror());

@@ -11,5 +11,6 @@ mod export;
 mod families;
 mod foreign;
 mod kill;
+mod live;
 mod rpm;
 mod steps;

@@ -204,7 +204,7 @@ fn chroot(root: &Path, arguments: &[&str]) -> Command {
 }
 
 /// A Debian tree that calls itself RHEL 9 and keeps rpm's database where RHEL does.
-fn dress_as_rhel(root: &Path) {
+pub(crate) fn dress_as_rhel(root: &Path) {
     for path in ["etc/os-release", "etc/debian_version"] {
         fs::remove_file(root.join(path)).expect("remove");
     }

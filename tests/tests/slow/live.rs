@@ -1,0 +1,277 @@
+//! Where the tree is the program's own root: chroots of every kind, and a running system. Needs root and systemd-nspawn.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use ssmbake_tests::mirror::Mirror;
+use ssmbake_tests::rpm::{rpm, rpm_mirror};
+use ssmbake_tests::tree::{debootstrapped, shells_and_rpm};
+use ssmbake_tests::world::{V1, deb, mirror, world};
+use ssmbake_tests::{must, outcome, ssmbake_bin};
+use tempfile::TempDir;
+
+use crate::rpm::dress_as_rhel;
+
+/// A chroot, as image builders make them.
+struct Case {
+    package: &'static str,
+    place: &'static str,
+    /// The name of PID 1 where /proc is mounted.
+    init: Option<&'static str>,
+    systemctl: bool,
+}
+
+const CASES: [Case; 5] = [
+    Case {
+        package: "deb",
+        place: "chroot without /proc",
+        init: None,
+        systemctl: true,
+    },
+    Case {
+        package: "deb",
+        place: "chroot, PID 1 is systemd",
+        init: Some("systemd"),
+        systemctl: true,
+    },
+    Case {
+        package: "deb",
+        place: "chroot, PID 1 is tini",
+        init: Some("tini"),
+        systemctl: true,
+    },
+    Case {
+        package: "deb",
+        place: "chroot, PID 1 is systemd, no systemctl in the tree",
+        init: Some("systemd"),
+        systemctl: false,
+    },
+    Case {
+        package: "rpm",
+        place: "chroot",
+        init: Some("systemd"),
+        systemctl: true,
+    },
+];
+
+/// The program, the key and the package in the tree.
+fn furnish(root: &Path, package: &Path) {
+    fs::copy(ssmbake_bin(), root.join("ssmbake")).expect("copy");
+    fs::copy(&world().keyring, root.join("keyring.asc")).expect("copy");
+    fs::copy(package, root.join("package")).expect("copy");
+}
+
+/// `apply` without --root: what the tree is, it finds itself.
+fn bake(mirror: &Mirror) -> String {
+    let url = mirror.url.replace("localhost", "127.0.0.1");
+    format!("/ssmbake apply --mirror {url} --version {V1} --keyring /keyring.asc --detailed-exitcode")
+}
+
+/// `script` in the chroot; PID 1 is a shell by another name.
+fn enter(root: &Path, init: Option<&str>, script: &str) -> Command {
+    let mut command = match init {
+        None => {
+            let mut command = Command::new("chroot");
+            command.arg(root).args(["sh", "-c", script]);
+            command
+        }
+        Some(name) => {
+            let shell = world().dir.path().join(name);
+            if !shell.exists() {
+                fs::copy("/bin/sh", &shell).expect("copy");
+            }
+            let mut command = Command::new("unshare");
+            command
+                .args(["--mount", "--pid", "--fork"])
+                .arg(shell)
+                .args([
+                    "-c",
+                    "mount -t proc proc \"$0/proc\" && chroot \"$0\" sh -c \"$1\"; exit $?",
+                ])
+                .arg(root)
+                .arg(script);
+            command
+        }
+    };
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn is_enabled(root: &Path) -> bool {
+    let mut command = Command::new("systemctl");
+    command
+        .arg("--root")
+        .arg(root)
+        .args(["is-enabled", "amazon-ssm-agent"]);
+    outcome(&mut command).1.trim() == "enabled"
+}
+
+#[test]
+fn every_chroot_ends_with_the_agent_enabled_and_never_started() {
+    let (debs, rpms) = (mirror(), rpm_mirror());
+    println!("| package | where | its own scripts: exit, enabled | ssmbake: exit, enabled |");
+    let mut usual_count = 0;
+    for case in &CASES {
+        let prepared = || -> TempDir {
+            let target = match case.package {
+                "rpm" => shells_and_rpm(),
+                _ => debootstrapped("bookworm"),
+            };
+            let package = if case.package == "rpm" { rpm(V1) } else { deb(V1) };
+            if case.package == "rpm" {
+                dress_as_rhel(target.path());
+            }
+            if !case.systemctl {
+                fs::remove_file(target.path().join("usr/bin/systemctl")).expect("remove");
+            }
+            furnish(target.path(), &package);
+            target
+        };
+        let usual = prepared();
+        let script = match case.package {
+            "rpm" => "rpm -i --nodeps /package",
+            _ => "dpkg -i /package",
+        };
+        let (usual_code, ..) = outcome(&mut enter(usual.path(), case.init, script));
+        let usual_enabled = is_enabled(usual.path());
+        let ours = prepared();
+        let script = bake(if case.package == "rpm" { &rpms } else { &debs });
+        let (code, out, err) = outcome(&mut enter(ours.path(), case.init, &script));
+        let enabled = is_enabled(ours.path());
+        println!(
+            "| {} | {} | {usual_code}, {usual_enabled} | {code}, {enabled} |",
+            case.package, case.place
+        );
+        assert!(code == 20 && enabled, "{}: {out}{err}", case.place);
+        // The stand-in would have left its record.
+        assert!(
+            !ours.path().join("var/lib/amazon-test").exists(),
+            "{}",
+            case.place
+        );
+        usual_count += usize::from(usual_enabled);
+    }
+    assert_eq!(usual_count, 1, "of five");
+}
+
+/// What the booted system runs; each line's outcome goes into a file.
+const SESSION: &str = r#"#!/bin/sh
+mkdir -p /results
+cd /results
+run() {
+    name=$1
+    shift
+    "$@" >"$name.out" 2>"$name.err"
+    echo $? >"$name"
+}
+dpkg -i /slow.deb >/dev/null 2>&1 &
+sleep 1
+run waited BAKE
+run enabled systemctl is-enabled amazon-ssm-agent
+run active systemctl is-active amazon-ssm-agent
+run again BAKE
+run started BAKE --start
+sleep 1
+run running systemctl is-active amazon-ssm-agent
+run again-started BAKE --start
+systemctl mask --runtime --now amazon-ssm-agent
+run refused-to-start BAKE --start --set Agent.SelfUpdate=true
+dpkg -i /slow.deb >/dev/null 2>&1 &
+sleep 1
+run busy BAKE --lock-timeout 1 --set Agent.SelfUpdate=false
+wait
+systemctl --no-block poweroff
+"#;
+
+#[test]
+fn a_running_system_is_baked_beside_its_package_manager() {
+    let target = debootstrapped("bookworm");
+    let root = target.path();
+    let mirror = mirror();
+    furnish(root, &deb(V1));
+    slow_package(root);
+    let script = root.join("session");
+    fs::write(&script, SESSION.replace("BAKE", &bake(&mirror))).expect("script");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("mode");
+    fs::write(
+        root.join("etc/systemd/system/session.service"),
+        "[Service]\nType=simple\nExecStart=/session\n[Install]\nWantedBy=multi-user.target\n",
+    )
+    .expect("unit");
+    must(
+        Command::new("systemctl")
+            .arg("--root")
+            .arg(root)
+            .args(["enable", "session"]),
+    );
+    // The network is this machine's: the mirror listens on its loopback.
+    let boot = Command::new("timeout")
+        .args([
+            "180",
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--boot",
+            "-D",
+        ])
+        .arg(root)
+        .output()
+        .expect("nspawn");
+    let read = |name: &str| {
+        fs::read_to_string(root.join("results").join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}: {}", String::from_utf8_lossy(&boot.stdout)))
+    };
+    let all = |name: &str| {
+        format!(
+            "{}{}{}",
+            read(name),
+            read(&format!("{name}.out")),
+            read(&format!("{name}.err"))
+        )
+    };
+    let expect = |name: &str, code: &str| assert_eq!(read(name).trim(), code, "{name}: {}", all(name));
+    expect("waited", "20");
+    assert!(
+        read("waited.out").contains("waiting for the package manager"),
+        "{}",
+        all("waited")
+    );
+    expect("enabled", "0");
+    // Not started before anybody asked for it.
+    assert_eq!(read("active.out").trim(), "inactive");
+    expect("again", "0");
+    expect("started", "0");
+    assert_eq!(read("running.out").trim(), "active");
+    expect("again-started", "0");
+    expect("refused-to-start", "12");
+    assert!(read("refused-to-start.err").contains("hint: "));
+    expect("busy", "8");
+    assert!(read("busy.err").contains("--lock-timeout"));
+}
+
+/// A package whose installation takes its time, with dpkg's locks held.
+fn slow_package(root: &Path) {
+    let work = tempfile::tempdir().expect("directory");
+    let control = work.path().join("DEBIAN");
+    fs::create_dir(&control).expect("directory");
+    fs::write(
+        control.join("control"),
+        "Package: slow\nVersion: 1\nArchitecture: all\nMaintainer: Test <test@example.invalid>\nDescription: slow\n",
+    )
+    .expect("control");
+    fs::write(control.join("postinst"), "#!/bin/sh\nsleep 5\n").expect("script");
+    fs::set_permissions(control.join("postinst"), fs::Permissions::from_mode(0o755)).expect("mode");
+    must(
+        Command::new("dpkg-deb")
+            .args(["--root-owner-group", "--build"])
+            .arg(work.path())
+            .arg(root.join("slow.deb")),
+    );
+}

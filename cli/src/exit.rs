@@ -212,7 +212,7 @@ impl From<ApplyError> for Failure {
             ApplyError::Locked { .. } => Self::new(
                 CONFLICT,
                 error,
-                "wait for it to end, or give it longer with --lock-timeout",
+                "wait for it to end; without --root, `apply` waits for --lock-timeout seconds",
             ),
             ApplyError::NotStarted { .. } => {
                 Self::new(NOT_STARTED, error, "see `journalctl -u amazon-ssm-agent`")

@@ -7,6 +7,7 @@
 mod path;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -180,10 +181,14 @@ impl Root {
     /// A device node, fifo or directory is an error and is not opened.
     pub fn open_file(&self, path: &RootPath) -> Result<Option<File>, IoError> {
         match self.meta(path, Last::Follow)? {
-            None => return Ok(None),
-            Some(meta) if meta.kind != Kind::File => return Err(not_regular(path)),
-            Some(_) => {}
+            None => Ok(None),
+            Some(meta) if meta.kind != Kind::File => Err(not_regular(path)),
+            Some(_) => self.open_regular(path).map(|(file, _)| Some(file)),
         }
+    }
+
+    /// The file and its size, after a look that said it is one.
+    fn open_regular(&self, path: &RootPath) -> Result<(File, u64), IoError> {
         // Between the look and the open somebody may swap the file: O_NONBLOCK keeps a fifo from hanging us,
         // and the second look is at what was really opened.
         let fd = self.open_fd(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
@@ -192,15 +197,31 @@ impl Root {
         if Meta::of(&stat).kind != Kind::File {
             return Err(not_regular(path));
         }
-        Ok(Some(File::from(fd)))
+        Ok((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0)))
     }
 
     /// Reads a regular file of at most `limit` bytes; none when it does not exist.
     pub fn read(&self, path: &RootPath, limit: usize) -> Result<Option<Vec<u8>>, IoError> {
-        let Some(file) = self.open_file(path)? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
+        match self.meta(path, Last::Follow)? {
+            None => Ok(None),
+            Some(meta) if meta.kind != Kind::File => Err(not_regular(path)),
+            Some(_) => self.read_regular(path, limit).map(Some),
+        }
+    }
+
+    /// As [`Root::read`]; none when it is no regular file either.
+    pub fn read_if_file(&self, path: &RootPath, limit: usize) -> Result<Option<Vec<u8>>, IoError> {
+        match self.meta(path, Last::Follow)? {
+            Some(meta) if meta.kind == Kind::File => self.read_regular(path, limit).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn read_regular(&self, path: &RootPath, limit: usize) -> Result<Vec<u8>, IoError> {
+        let (file, size) = self.open_regular(path)?;
+        // A byte more than there is, and the end is seen without another look.
+        let room = usize::try_from(size).unwrap_or(limit).min(limit) + 1;
+        let mut bytes = Vec::with_capacity(room);
         file.take(limit as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| IoError::new("read", path, error))?;
@@ -208,7 +229,7 @@ impl Root {
             let error = io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"));
             return Err(IoError::new("read", path, error));
         }
-        Ok(Some(bytes))
+        Ok(bytes)
     }
 
     /// The target of a symbolic link; none when `path` is missing or no link.
@@ -252,6 +273,35 @@ impl Root {
         }
         entries.sort();
         Ok(Some(entries))
+    }
+
+    /// Names and targets of the symbolic links in a directory; empty when it does not exist.
+    pub fn links(&self, path: &RootPath) -> Result<BTreeMap<String, String>, IoError> {
+        let fail = |error: io::Error| IoError::new("list links in", path, error);
+        let fd = match self.open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(fd) => fd,
+            Err(error) if is_absent(&error) => return Ok(BTreeMap::new()),
+            Err(error) => return Err(fail(error)),
+        };
+        let mut links = BTreeMap::new();
+        for entry in rustix::fs::Dir::read_from(&fd).map_err(|error| fail(error.into()))? {
+            let entry = entry.map_err(|error| fail(error.into()))?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            // Some file systems do not tell the kind of an entry: what is no link has no target.
+            if !matches!(entry.file_type(), FileType::Symlink | FileType::Unknown) {
+                continue;
+            }
+            match rustix::fs::readlinkat(&fd, name, Vec::new()) {
+                Ok(target) => {
+                    links.insert(name.to_owned(), target.to_string_lossy().into_owned());
+                }
+                Err(Errno::INVAL | Errno::NOENT) => {}
+                Err(error) => return Err(fail(error.into())),
+            }
+        }
+        Ok(links)
     }
 
     /// A descriptor of the canonical directory `path`; a link anywhere on the way is an error, so a directory

@@ -102,3 +102,22 @@ fn renames_elsewhere_do_not_disturb() {
         assert!(failed.is_empty(), "{} times: {}", failed.len(), failed[0]);
     });
 }
+
+#[test]
+fn links_of_a_directory_are_told_with_their_targets() {
+    let dir = tree();
+    let root = Root::open(dir.path()).expect("root");
+    for root in [
+        Root::open(dir.path()).expect("root"),
+        root.with_resolver(Resolver::Walker),
+    ] {
+        let links = root.links(&path("/etc")).expect("links");
+        assert_eq!(
+            links.get("up").map(String::as_str),
+            Some("../../../../etc/real/file")
+        );
+        assert_eq!(links.len(), 6);
+        assert_eq!(root.links(&path("/etc/dir")).expect("links").len(), 0);
+        assert_eq!(root.links(&path("/none")).expect("links").len(), 0);
+    }
+}

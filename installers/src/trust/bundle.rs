@@ -1,6 +1,6 @@
 //! Bundles: many certificates in one file. What is there stays to the byte; what is missing is added at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::x509::{Certificate, pem_blocks};
 use super::{Anchor, BUNDLE_LIMIT};
@@ -16,6 +16,19 @@ pub(super) fn holds(bytes: &[u8], certificate: &Certificate) -> bool {
 /// SHA-256 of every certificate in `bytes`, hex.
 pub(super) fn digests(bytes: &[u8]) -> BTreeSet<String> {
     pem_blocks(bytes).iter().map(Certificate::sha256).collect()
+}
+
+/// The text of each block. Most files of a directory repeat a block of the bundle to the byte: they need no decoding.
+pub(super) fn texts(bytes: &[u8]) -> HashSet<&[u8]> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text
+            .split("-----BEGIN")
+            .skip(1)
+            .map(|block| block.trim_end().as_bytes())
+            .collect(),
+        // No bundle has it.
+        Err(_) => HashSet::from([bytes]),
+    }
 }
 
 /// As p11-kit writes it: a blank line, a comment with the label, the certificate.

@@ -8,7 +8,7 @@ pub mod p11kit;
 pub mod suse;
 pub mod x509;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::TrustStore;
@@ -16,7 +16,7 @@ use ssmbake_manifests::TrustStore;
 pub use bundle::without;
 
 use crate::error::IoError;
-use crate::root::{Kind, Last, Root, RootPath};
+use crate::root::{Last, Root, RootPath};
 use crate::txn::ChangeSet;
 use x509::{Certificate, pem_blocks};
 
@@ -86,12 +86,15 @@ pub fn trusted(root: &Root, store: TrustStore) -> Result<Trusted, IoError> {
         bundle: usual.to_owned(),
         ..Trusted::default()
     };
+    let mut whole = Vec::new();
     if let Some((path, bytes)) = agent_bundle(root, &ChangeSet::default())? {
         trusted.digests = bundle::digests(&bytes);
         trusted.bundle_size = Some(trusted.digests.len());
         trusted.bundle = path.to_string();
+        whole = bytes;
     }
-    trusted.digests.extend(loose(root, &trusted.bundle)?);
+    let more = loose(root, &trusted.bundle, &bundle::texts(&whole))?;
+    trusted.digests.extend(more);
     trusted.blocked = match store {
         TrustStore::Debian => debian::blocked(root)?,
         TrustStore::P11Kit | TrustStore::El6 => distrusted(root, &p11kit::BLOCKLISTS, &p11kit::SOURCES)?,
@@ -101,21 +104,20 @@ pub fn trusted(root: &Root, store: TrustStore) -> Result<Trusted, IoError> {
     Ok(trusted)
 }
 
-/// Certificates in files of their own. Links within a directory lead to what is read anyway.
-fn loose(root: &Root, bundle: &str) -> Result<BTreeSet<String>, IoError> {
+/// Certificates in files of their own, but for those that `known` holds. Links within a directory lead to what is read anyway.
+fn loose(root: &Root, bundle: &str, known: &HashSet<&[u8]>) -> Result<BTreeSet<String>, IoError> {
     let mut digests = BTreeSet::new();
     for dir in AGENT_DIRS {
         let dir = RootPath::fixed(dir);
+        let links = root.links(&dir)?;
         for entry in root.read_dir(&dir)?.unwrap_or_default() {
             let Ok(path) = dir.join(&entry.name) else { continue };
-            if path.as_str() == bundle || root.read_link(&path)?.is_some_and(|target| !target.contains('/')) {
+            let is_local = links.get(&entry.name).is_some_and(|target| !target.contains('/'));
+            if path.as_str() == bundle || is_local {
                 continue;
             }
-            let is_file = root
-                .meta(&path, Last::Follow)?
-                .is_some_and(|meta| meta.kind == Kind::File);
-            if is_file {
-                let bytes = root.read(&path, BUNDLE_LIMIT)?.unwrap_or_default();
+            let bytes = root.read_if_file(&path, BUNDLE_LIMIT)?.unwrap_or_default();
+            if !bundle::texts(&bytes).is_subset(known) {
                 digests.extend(bundle::digests(&bytes));
             }
         }
@@ -138,13 +140,12 @@ fn distrusted(
         let dir = RootPath::fixed(dir);
         for entry in root.read_dir(&dir)?.unwrap_or_default() {
             let Ok(path) = dir.join(&entry.name) else { continue };
-            let is_file = root
-                .meta(&path, Last::Follow)?
-                .is_some_and(|meta| meta.kind == Kind::File);
-            if !is_file || !(is_list || entry.name.ends_with(".p11-kit")) {
+            if !(is_list || entry.name.ends_with(".p11-kit")) {
                 continue;
             }
-            let bytes = root.read(&path, BUNDLE_LIMIT)?.unwrap_or_default();
+            let Some(bytes) = root.read_if_file(&path, BUNDLE_LIMIT)? else {
+                continue;
+            };
             for (line, certificates) in distrusted_in(&bytes, is_list) {
                 found.push(Blocked {
                     path: path.clone(),

@@ -54,14 +54,22 @@ fn own_place(root: &Root) -> Result<Found<Place>, ProbeError> {
     let init = rustix::fs::stat("/proc/1/root/")
         .ok()
         .map(|stat| (stat.st_dev, stat.st_ino));
-    let running = root
-        .meta(&RootPath::fixed("/run/systemd/system"), Last::Keep)?
-        .is_some();
+    let exists = |path| Ok::<_, ProbeError>(root.meta(&RootPath::fixed(path), Last::Keep)?.is_some());
+    let running = exists("/run/systemd/system")?;
     let (value, says) = match (init, running) {
         (Some(init), _) if Some(init) != own => {
             (Place::Chroot, Evidence::path("/proc/1/root", "is another root"))
         }
-        (Some(_), _) => (Place::Live, Evidence::path("/proc/1/root", "is this root")),
+        (Some(_), true) => (Place::Live, Evidence::path("/run/systemd/system", "exists")),
+        // Upstart leaves no mark but its own program, and no other init brings that.
+        (Some(_), false) if exists("/sbin/initctl")? => {
+            (Place::Live, Evidence::path("/sbin/initctl", "exists"))
+        }
+        // PID 1 is a shell, a build tool or a stub of a container's.
+        (Some(_), false) => (
+            Place::Container,
+            Evidence::path("/run/systemd/system", "does not exist"),
+        ),
         (None, true) => (Place::Live, Evidence::path("/run/systemd/system", "exists")),
         // A chroot without /proc, or one where we may not look at PID 1 and no init left its mark.
         (None, false) => (

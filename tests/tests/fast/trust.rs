@@ -272,6 +272,46 @@ fn links_that_lead_out_of_the_tree_lead_nowhere() {
     refused(&mut apply(anchors.path(), &rpm_mirror(), V1), anchors.path(), 7);
 }
 
+#[test]
+fn certificates_beside_the_bundle_count_as_the_agent_counts_them() {
+    let target = MiniTree::debian();
+    let pem = |id: &str| {
+        let anchor = catalog().anchors().iter().find(|anchor| anchor.id == id);
+        Certificate::from_der(anchor.expect("anchor").der()).to_pem()
+    };
+    let (one, two, three) = (
+        pem("amazon-root-ca-1"),
+        pem("amazon-root-ca-2"),
+        pem("amazon-root-ca-3"),
+    );
+    target.put("etc/ssl/certs/ca-certificates.crt", &one);
+    // The same again with one more behind it; a link out of the directory; one within it, which Go passes over.
+    target.put("etc/ssl/certs/both.pem", &format!("{one}{two}"));
+    target.put("etc/other.pem", &three);
+    symlink(
+        "../../other.pem",
+        target.path().join("etc/ssl/certs/elsewhere.pem"),
+    )
+    .expect("link");
+    symlink("nothing.pem", target.path().join("etc/ssl/certs/dangling.pem")).expect("link");
+    let states = || {
+        let output = must(&mut ssmbake(&[
+            "detect",
+            "--output",
+            "json",
+            "--root",
+            target.arg(),
+        ]));
+        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let state =
+            |number: u32| facts["trust"]["value"]["anchors"][format!("amazon-root-ca-{number}")].clone();
+        [state(1), state(2), state(3), state(4)]
+    };
+    assert_eq!(states(), ["trusted", "trusted", "trusted", "missing"]);
+    fs::remove_file(target.path().join("etc/ssl/certs/both.pem")).expect("remove");
+    assert_eq!(states(), ["trusted", "missing", "trusted", "missing"]);
+}
+
 /// A file of ours is somebody's link already.
 fn target_with_linked_anchors(host: &Path) -> MiniTree {
     let target = target("rhel-9");

@@ -160,6 +160,30 @@ fn every_chroot_ends_with_the_agent_enabled_and_never_started() {
     assert_eq!(usual_count, 1, "of five");
 }
 
+#[test]
+fn a_container_without_an_init_is_no_running_system() {
+    let target = debootstrapped("bookworm");
+    let (root, mirror) = (target.path(), mirror());
+    furnish(root, &deb(V1));
+    let inside = |script: &str| {
+        let mut command = Command::new("systemd-nspawn");
+        command
+            .args(["--quiet", "--register=no", "--keep-unit", "--as-pid2", "-D"])
+            .arg(root)
+            .args(["sh", "-c", &format!("{script}; echo $? >/code")]);
+        let (_, out, err) = outcome(&mut command);
+        let code = fs::read_to_string(root.join("code"));
+        (code.expect("exit code").trim().to_owned(), format!("{out}{err}"))
+    };
+    let (code, said) = inside(&bake(&mirror));
+    assert!(code == "20" && is_enabled(root), "{code}: {said}");
+    let (code, said) = inside(&format!("{} --start", bake(&mirror)));
+    assert!(
+        code == "2" && said.contains("leave out --start"),
+        "{code}: {said}"
+    );
+}
+
 /// What the booted system runs; each line's outcome goes into a file.
 const SESSION: &str = r#"#!/bin/sh
 mkdir -p /results

@@ -198,7 +198,7 @@ pub struct TrustFacts {
     pub anchors: BTreeMap<String, AnchorState>,
     /// Programs of the tree that keep further stores up to date, such as Java's.
     pub hooks: Vec<RootPath>,
-    /// SHA-256 of the DER of every trusted certificate, hex.
+    /// SHA-256 of the DER of every certificate in the bundle and, where that lacks one of AWS's, beside it, hex.
     #[serde(skip)]
     pub digests: BTreeSet<String>,
 }

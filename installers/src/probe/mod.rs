@@ -14,7 +14,7 @@ mod windows;
 
 use std::collections::BTreeMap;
 
-use ssmbake_manifests::{Catalog, Os, PackageFormat, ServiceManager};
+use ssmbake_manifests::{AnchorSet, Catalog, Os, PackageFormat, ServiceManager, hex};
 
 pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
@@ -161,10 +161,15 @@ fn package_manager(root: &Root) -> Result<Found<String>, ProbeError> {
 }
 
 fn trust_facts(root: &Root, catalog: &Catalog, os: &Os) -> Result<Found<TrustFacts>, ProbeError> {
-    let trusted = trust::trusted(root, os.trust)?;
+    let needed = catalog
+        .anchors()
+        .iter()
+        .filter(|anchor| anchor.set == AnchorSet::Default);
+    let needed = needed.map(|anchor| hex::encode(&anchor.sha256)).collect();
+    let trusted = trust::trusted(root, os.trust, &needed)?;
     let mut anchors = BTreeMap::new();
     for anchor in catalog.anchors() {
-        let sha256 = ssmbake_manifests::hex::encode(&anchor.sha256);
+        let sha256 = hex::encode(&anchor.sha256);
         let state = trust::anchor_state(&trusted, &sha256, &anchor.file_stem);
         anchors.insert(anchor.id.clone(), state);
     }

@@ -60,7 +60,7 @@ fn agent_bundle(root: &Root, set: &ChangeSet) -> Result<Option<(RootPath, Vec<u8
 /// What a tree trusts and what its administrator distrusts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trusted {
-    /// SHA-256 of the DER of every certificate that the agent finds, hex.
+    /// SHA-256 of the DER of every certificate that was found, hex.
     pub digests: BTreeSet<String>,
     /// Certificates in the bundle; none without a bundle.
     pub bundle_size: Option<usize>,
@@ -79,8 +79,9 @@ pub(crate) struct Blocked {
     digests: Vec<String>,
 }
 
-/// What the agent would trust in `root`.
-pub fn trusted(root: &Root, store: TrustStore) -> Result<Trusted, IoError> {
+/// What the agent would trust in `root`. The files beside the bundle, hundreds in most trees, are read only where it lacks
+/// one of `wanted` (SHA-256 of the DER, hex).
+pub fn trusted(root: &Root, store: TrustStore, wanted: &BTreeSet<String>) -> Result<Trusted, IoError> {
     let usual = bundles(store).first().copied().unwrap_or_default();
     let mut trusted = Trusted {
         bundle: usual.to_owned(),
@@ -93,8 +94,10 @@ pub fn trusted(root: &Root, store: TrustStore) -> Result<Trusted, IoError> {
         trusted.bundle = path.to_string();
         whole = bytes;
     }
-    let more = loose(root, &trusted.bundle, &bundle::texts(&whole))?;
-    trusted.digests.extend(more);
+    if !wanted.is_subset(&trusted.digests) {
+        let more = loose(root, &trusted.bundle, &bundle::texts(&whole))?;
+        trusted.digests.extend(more);
+    }
     trusted.blocked = match store {
         TrustStore::Debian => debian::blocked(root)?,
         TrustStore::P11Kit | TrustStore::El6 => distrusted(root, &p11kit::BLOCKLISTS, &p11kit::SOURCES)?,

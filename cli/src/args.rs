@@ -156,13 +156,16 @@ pub struct Wanted {
     /// A mirror of AWS's bucket; plain http is allowed here, the signature still decides
     #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
     pub mirror: Option<String>,
+    /// Whether the agent is a package or a snap; auto takes the snap where a running system has one
+    #[arg(long, env = "SSMBAKE_CHANNEL", default_value = "auto")]
+    pub channel: ChannelArg,
     /// What kind of machine the image is for
     #[arg(long, env = "SSMBAKE_TARGET", default_value = "ec2")]
     pub target: TargetArg,
-    /// Start the agent on a running system once all is done; an image build must not
+    /// Start the agent on a running system once all is done; the default for hybrid machines outside of Packer
     #[arg(long, env = "SSMBAKE_START", overrides_with = "no_start")]
     pub start: bool,
-    /// Leave the agent to the next boot, which is the default
+    /// Leave the agent to the next boot, as an image build must; else the default
     #[arg(long, overrides_with = "start")]
     pub no_start: bool,
     /// Let an older agent replace a newer one
@@ -249,6 +252,17 @@ pub enum SourceArg {
     Regional,
     /// The one for all regions
     Global,
+}
+
+/// The agent's install channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ChannelArg {
+    /// The snap where a running system has one, else the package
+    Auto,
+    /// The package; a snap is a conflict
+    Package,
+    /// The snap that is there
+    Snap,
 }
 
 /// Kinds of machines.

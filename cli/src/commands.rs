@@ -220,7 +220,7 @@ impl Session<'_> {
         let deadline = Instant::now() + timeout;
         let mut is_said = false;
         loop {
-            match apply::lock_database(root) {
+            match apply::lock_live(root) {
                 Err(ApplyError::Locked { path }) if Instant::now() < deadline => {
                     if !is_said {
                         let text = format!("waiting for the package manager that holds `{path}`");

@@ -5,15 +5,15 @@ use std::path::Path;
 use ssmbake_installers::config;
 use ssmbake_installers::config::proxy::Proxy;
 use ssmbake_installers::plan::{
-    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start, TargetKind,
-    VersionSpec,
+    ChannelChoice, Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start,
+    TargetKind, VersionSpec,
 };
 use ssmbake_installers::trust::Anchor;
 use ssmbake_installers::trust::x509::Certificate;
 use ssmbake_manifests::{Catalog, Region, RegionMatch};
 
 use crate::Environment;
-use crate::args::{RegistrationArg, RootsArg, SelinuxArg, SourceArg, TargetArg, Wanted};
+use crate::args::{ChannelArg, RegistrationArg, RootsArg, SelinuxArg, SourceArg, TargetArg, Wanted};
 use crate::exit::{Failure, REGION, USAGE};
 use crate::host;
 
@@ -47,6 +47,11 @@ pub(crate) fn build(
         version: version(&wanted.agent_version)?,
         sha256: wanted.sha256.as_deref().map(sha256).transpose()?,
         source: source(wanted),
+        channel: match wanted.channel {
+            ChannelArg::Auto => ChannelChoice::Auto,
+            ChannelArg::Package => ChannelChoice::Package,
+            ChannelArg::Snap => ChannelChoice::Snap,
+        },
         target: match wanted.target {
             TargetArg::Ec2 => TargetKind::Ec2,
             TargetArg::Hybrid => TargetKind::Hybrid,
@@ -80,7 +85,11 @@ pub(crate) fn build(
         },
         settings,
         proxy,
-        start: if wanted.start { Start::Now } else { Start::AtBoot },
+        start: match (wanted.start, wanted.no_start) {
+            (true, _) => Start::Now,
+            (false, true) => Start::AtBoot,
+            (false, false) => Start::Auto,
+        },
     };
     Ok((request, warnings))
 }

@@ -4,6 +4,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::acquire::Verified;
 use crate::config;
@@ -14,12 +18,17 @@ use crate::plan::{Plan, Step};
 use crate::receipt::{self, PackageReceipt, Receipt};
 use crate::root::{Last, Root, RootPath};
 use crate::selinux::{self, Labels};
-use crate::service::live::{self, Files};
+use crate::service::live::{self, Files, RefreshHold};
 use crate::service::{Enablement, systemd, upstart};
 use crate::trust;
 use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
 use ssmbake_manifests::ServiceManager;
 
+/// libzypp writes the number of the process that holds its lock.
+const ZYPP_PID: &str = "/run/zypp.pid";
+const ZYPP_PID_LIMIT: usize = 64;
+/// As long as snapd's own hold of one snap.
+const HOLD_SECONDS: i64 = 3600;
 const CONFIG_LIMIT: usize = 1024 * 1024;
 
 /// Why a plan was not carried out.
@@ -103,6 +112,10 @@ pub fn apply(
     host: &Host,
     checkpoint: &Checkpoint<'_>,
 ) -> Result<Outcome, ApplyError> {
+    let hold = match plan.steps.contains(&Step::HoldRefresh) {
+        true => Some(hold_refresh(host.now)?),
+        false => None,
+    };
     let outcome = change(root, plan, verified, host, checkpoint)?;
     let files = match outcome.changed.is_empty() {
         true => Files::AsBefore,
@@ -111,14 +124,31 @@ pub fn apply(
     for step in &plan.steps {
         match step {
             Step::ReloadManager { manager } => live::reload(*manager),
-            Step::StartService { manager } => live::start(*manager, files),
+            Step::StartService { manager, channel } => live::start(*manager, *channel, files),
             _ => Ok(()),
         }
         .map_err(|error| ApplyError::NotStarted {
             why: error.to_string(),
         })?;
     }
+    drop(hold);
     Ok(outcome)
+}
+
+fn hold_refresh(now: i64) -> Result<RefreshHold, ApplyError> {
+    let refused = |why: String| {
+        let hint =
+            "does snapd run? `snap changes` says what it does; or use --channel package without the snap";
+        conflict(
+            format!("the refresh of the agent's snap cannot be held: {why}"),
+            hint,
+        )
+    };
+    let until = OffsetDateTime::from_unix_timestamp(now + HOLD_SECONDS)
+        .map_err(|error| refused(error.to_string()))?
+        .format(&Rfc3339)
+        .map_err(|error| refused(error.to_string()))?;
+    live::hold_refresh(&until).map_err(|error| refused(error.to_string()))
 }
 
 /// The steps that change files: all of them or none.
@@ -225,6 +255,23 @@ pub fn lock_database(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
     Ok(locks)
 }
 
+/// [`lock_database`] on a running system, where libzypp's programs hold a lock of their own long before rpm's.
+pub fn lock_live(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
+    let path = RootPath::fixed(ZYPP_PID);
+    let text = root.read(&path, ZYPP_PID_LIMIT)?.unwrap_or_default();
+    // A file whose process is gone is what a crash left; libzypp takes it over as well.
+    let is_held = String::from_utf8_lossy(&text)
+        .trim()
+        .parse()
+        .ok()
+        .and_then(Pid::from_raw)
+        .is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH));
+    if is_held {
+        return Err(ApplyError::Locked { path });
+    }
+    lock_database(root)
+}
+
 fn expand(
     root: &Root,
     step: &Step,
@@ -242,7 +289,10 @@ fn expand(
             });
         }
         // The transaction does it for all steps together; the others follow it.
-        Step::LabelFiles { .. } | Step::ReloadManager { .. } | Step::StartService { .. } => {}
+        Step::HoldRefresh
+        | Step::LabelFiles { .. }
+        | Step::ReloadManager { .. }
+        | Step::StartService { .. } => {}
         Step::RequestRelabel => {
             let path = RootPath::fixed(selinux::RELABEL);
             if root.meta(&path, Last::Keep)?.is_none() {
@@ -252,16 +302,17 @@ fn expand(
         Step::RegisterAtFirstBoot { manager } => rpm::register::put_job(root, *manager, set)?,
         Step::EnableService {
             manager: ServiceManager::Systemd,
+            channel,
             unit_dir,
         } => {
             // The plan has looked for masks; somebody may have masked it since.
-            if let Enablement::Masked(path) = systemd::state(root, systemd::UNIT)? {
+            if let Enablement::Masked(path) = systemd::state(root, channel.unit())? {
                 return Err(conflict(
                     format!("the service is masked by `{path}`"),
                     "remove the mask first",
                 ));
             }
-            systemd::enable(root, systemd::UNIT, unit_dir.as_deref(), set)?;
+            systemd::enable(root, channel.unit(), unit_dir.as_deref(), set)?;
         }
         Step::EnableService { .. } => {
             // A job with `start on` starts; the package brings it.
@@ -286,8 +337,12 @@ fn expand(
             }
         }
         Step::WriteConfig { edits } => write_config(root, edits, set)?,
-        Step::WriteProxy { manager, proxy } => {
-            let place = config::proxy::place(*manager);
+        Step::WriteProxy {
+            manager,
+            channel,
+            proxy,
+        } => {
+            let place = config::proxy::place(*manager, *channel);
             let old = root.read(&place, CONFIG_LIMIT)?.unwrap_or_default();
             let text = proxy.merge(*manager, &String::from_utf8_lossy(&old));
             // It may carry a password.

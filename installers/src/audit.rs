@@ -1,7 +1,7 @@
 //! Audit: is this tree ready for Systems Manager? Read-only, named checks, whoever built the image.
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog};
+use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, ServiceManager};
 
 use crate::config;
 use crate::error::IoError;
@@ -11,7 +11,7 @@ use crate::plan::no_agent;
 use crate::probe::{ConfigFacts, Facts};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
-use crate::service::Enablement;
+use crate::service::{Enablement, InstallChannel};
 use crate::trust::AnchorState;
 
 /// The version of the report's JSON.
@@ -221,7 +221,9 @@ fn enabled(facts: &Facts) -> Finding {
         Enablement::Enabled(path) => pass(format!("by `{path}`")),
         Enablement::Disabled => fail("the service is disabled", "run `ssmbake apply`"),
         Enablement::Masked(path) => fail(format!("masked by `{path}`"), "remove the mask"),
-        Enablement::Missing if facts.agent.snap.is_some() => pass("the snap brings its own service"),
+        Enablement::Missing if facts.agent.snap.as_ref().is_some_and(|snap| snap.is_seeded) => {
+            pass("the snap brings its own service at first boot")
+        }
         Enablement::Missing => fail("there is no service", "run `ssmbake apply`"),
     }
 }
@@ -303,17 +305,19 @@ fn identity(root: &Root) -> Result<Finding, IoError> {
 }
 
 fn override_files(root: &Root) -> Result<Finding, IoError> {
-    let dir = RootPath::fixed("/etc/systemd/system/amazon-ssm-agent.service.d");
-    let entries = root.read_dir(&dir)?.unwrap_or_default();
-    Ok(
-        match entries.iter().find(|entry| !entry.name.ends_with(".conf")) {
-            Some(entry) => warn(
+    for place in [InstallChannel::Package, InstallChannel::Snap]
+        .map(|channel| config::proxy::place(ServiceManager::Systemd, channel))
+    {
+        let Some(dir) = place.parent() else { continue };
+        let entries = root.read_dir(&dir)?.unwrap_or_default();
+        if let Some(entry) = entries.iter().find(|entry| !entry.name.ends_with(".conf")) {
+            return Ok(warn(
                 format!("systemd ignores `{dir}/{}`", entry.name),
                 "rename it so that it ends in .conf",
-            ),
-            None => pass("nothing is ignored"),
-        },
-    )
+            ));
+        }
+    }
+    Ok(pass("nothing is ignored"))
 }
 
 fn database_at_rest(root: &Root, facts: &Facts) -> Result<Finding, IoError> {

@@ -5,12 +5,14 @@ use ssmbake_manifests::ServiceManager;
 
 use super::{SettingError, wrong};
 use crate::root::RootPath;
-use crate::service::upstart;
+use crate::service::{InstallChannel, upstart};
 
 /// Without it the agent asks the proxy for its credentials and gets none.
 const IMDS: &str = "169.254.169.254";
 /// systemd ignores the `.override` that AWS's page names; drop-ins end in `.conf`.
 const DROP_IN: &str = "/etc/systemd/system/amazon-ssm-agent.service.d/10-ssmbake-proxy.conf";
+const SNAP_DROP_IN: &str =
+    "/etc/systemd/system/snap.amazon-ssm-agent.amazon-ssm-agent.service.d/10-ssmbake-proxy.conf";
 
 /// What the agent reads from its environment.
 const VARIABLES: [&str; 3] = ["http_proxy", "https_proxy", "no_proxy"];
@@ -100,8 +102,9 @@ impl Proxy {
 }
 
 /// Where the text belongs.
-pub fn place(manager: ServiceManager) -> RootPath {
+pub fn place(manager: ServiceManager, channel: InstallChannel) -> RootPath {
     match manager {
+        ServiceManager::Systemd if channel == InstallChannel::Snap => RootPath::fixed(SNAP_DROP_IN),
         ServiceManager::Systemd => RootPath::fixed(DROP_IN),
         ServiceManager::Upstart | ServiceManager::Sysvinit | ServiceManager::Scm => {
             RootPath::fixed(upstart::OVERRIDE)

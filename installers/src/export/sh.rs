@@ -116,8 +116,12 @@ fn call(step: &Step) -> String {
         }
         Step::WriteConfig { .. } if preparation(step).is_empty() => String::new(),
         Step::WriteConfig { .. } => "configure\n".to_owned(),
-        Step::WriteProxy { manager, proxy } => {
-            let place = config::proxy::place(*manager);
+        Step::WriteProxy {
+            manager,
+            channel,
+            proxy,
+        } => {
+            let place = config::proxy::place(*manager, *channel);
             heredoc(
                 &format!("put {} 600", quoted(place.as_str())),
                 &proxy.render(*manager),
@@ -126,7 +130,7 @@ fn call(step: &Step) -> String {
         // The machine's own tools write its database and its labels.
         Step::RegisterAtFirstBoot { .. } | Step::LabelFiles { .. } | Step::RequestRelabel => String::new(),
         // Plans for exports are made for trees that do not run.
-        Step::ReloadManager { .. } | Step::StartService { .. } => String::new(),
+        Step::HoldRefresh | Step::ReloadManager { .. } | Step::StartService { .. } => String::new(),
     }
 }
 

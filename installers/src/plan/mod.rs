@@ -1,5 +1,6 @@
 //! Plan: request + facts + catalog → what to do. Pure: no file, network, environment or clock.
 
+mod channel;
 mod request;
 mod step;
 
@@ -9,8 +10,8 @@ use ssmbake_manifests::{
 };
 
 pub use request::{
-    Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start, TargetKind,
-    VersionSpec,
+    ChannelChoice, Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start,
+    TargetKind, VersionSpec,
 };
 pub use step::Step;
 
@@ -20,7 +21,7 @@ use crate::packages::Registration;
 use crate::packages::deb::version::{compare, upstream};
 use crate::packages::rpm::database::Backend;
 use crate::probe::{ConfigFacts, Facts, Place};
-use crate::service::Enablement;
+use crate::service::{Enablement, InstallChannel};
 use crate::trust;
 use crate::trust::x509::Certificate;
 use crate::trust::{Anchor, AnchorState};
@@ -117,32 +118,18 @@ fn baked<'c>(facts: &Facts, catalog: &'c Catalog) -> Result<&'c Os, PlanError> {
     Ok(os)
 }
 
-/// Snap and deb would both run.
-fn check_snap(facts: &Facts) -> Result<(), PlanError> {
-    if let Some(snap) = &facts.agent.snap {
-        let state = if snap.is_seeded {
-            "will be installed at first boot"
-        } else {
-            "is installed"
-        };
-        return Err(conflict(
-            format!(
-                "the agent {state} as a snap (`{}`); snap and deb must not both be there",
-                snap.path
-            ),
-            "remove the snap from the image, or keep it and do not install the package",
-        ));
-    }
-    Ok(())
-}
-
 /// Decides everything.
 pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan, PlanError> {
     let os = baked(facts, catalog)?;
-    check_snap(facts)?;
+    let channel = channel::choose(request.channel, request.version, facts)?;
     let mut notes = os.notes.clone();
     let mut steps = Vec::new();
-    steps.extend(package_steps(request, facts, catalog, os, &mut notes)?);
+    match channel {
+        InstallChannel::Package => steps.extend(package_steps(request, facts, catalog, os, &mut notes)?),
+        InstallChannel::Snap => {
+            notes.push("the agent is a snap: snapd installs and updates it, and not this plan".to_owned());
+        }
+    }
     if let Enablement::Masked(path) = &facts.agent.enablement {
         return Err(conflict(
             format!("the service is masked by `{path}`"),
@@ -152,6 +139,7 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     if !matches!(facts.agent.enablement, Enablement::Enabled(_)) {
         steps.push(Step::EnableService {
             manager: os.service,
+            channel,
             unit_dir: os.unit_dir.clone(),
         });
     }
@@ -172,6 +160,7 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
         if facts.agent.proxy_sha256.as_deref() != Some(&sha256_hex(text.as_bytes())) {
             steps.push(Step::WriteProxy {
                 manager: os.service,
+                channel,
                 proxy: proxy.clone(),
             });
         }
@@ -179,7 +168,7 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
     if !steps.is_empty() {
         steps.extend(label_step(request.labels, facts, &mut notes));
     }
-    live_steps(request, facts, os, &mut steps)?;
+    live_steps(request, facts, os, channel, &mut steps)?;
     Ok(Plan {
         schema: SCHEMA,
         request: request.clone(),
@@ -190,7 +179,13 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
 }
 
 /// A running manager does not look for new units by itself.
-fn live_steps(request: &Request, facts: &Facts, os: &Os, steps: &mut Vec<Step>) -> Result<(), PlanError> {
+fn live_steps(
+    request: &Request,
+    facts: &Facts,
+    os: &Os,
+    channel: InstallChannel,
+    steps: &mut Vec<Step>,
+) -> Result<(), PlanError> {
     let (is_live, manager) = (facts.environment.place.value == Place::Live, os.service);
     if request.start == Start::Now && !is_live {
         return Err(PlanError::Usage {
@@ -201,8 +196,13 @@ fn live_steps(request: &Request, facts: &Facts, os: &Os, steps: &mut Vec<Step>) 
     if is_live && !steps.is_empty() {
         steps.push(Step::ReloadManager { manager });
     }
-    if request.start == Start::Now {
-        steps.push(Step::StartService { manager });
+    // A machine that is no image's has nothing to wait for.
+    let is_bootstrap = is_live && request.target == TargetKind::Hybrid && facts.environment.packer.is_none();
+    if request.start == Start::Now || request.start == Start::Auto && is_bootstrap {
+        steps.push(Step::StartService { manager, channel });
+    }
+    if channel == InstallChannel::Snap && !steps.is_empty() {
+        steps.insert(0, Step::HoldRefresh);
     }
     Ok(())
 }

@@ -43,10 +43,24 @@ pub enum TargetKind {
     Hybrid,
 }
 
+/// Which of the agent's install channels to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelChoice {
+    /// The snap where a running system has one, else the package.
+    Auto,
+    /// The package; a snap is a conflict.
+    Package,
+    /// The snap that is there; without one it is a conflict.
+    Snap,
+}
+
 /// Whether the agent shall run when all is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
+    /// At once on a running hybrid machine that no image is built on, else at the next boot.
+    Auto,
     /// At the next boot: it writes its identity into an image that it runs in.
     AtBoot,
     /// At once.
@@ -123,6 +137,8 @@ pub struct Request {
     pub sha256: Option<String>,
     /// The bucket.
     pub source: Source,
+    /// The install channel.
+    pub channel: ChannelChoice,
     /// The kind of machine.
     pub target: TargetKind,
     /// Downgrades.

@@ -9,12 +9,15 @@ use super::VersionSpec;
 use crate::config::proxy::Proxy;
 use crate::config::{self, Edit};
 use crate::packages::Registration;
+use crate::service::InstallChannel;
 use crate::trust::Anchor;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do", deny_unknown_fields)]
 pub enum Step {
+    /// Keep snapd from replacing the agent meanwhile. Live systems only.
+    HoldRefresh,
     /// Download, verify, unpack, register.
     InstallPackage {
         /// Version.
@@ -46,6 +49,8 @@ pub enum Step {
     EnableService {
         /// By which manager.
         manager: ServiceManager,
+        /// Whose unit.
+        channel: InstallChannel,
         /// The directory of the unit, as the release's own systemctl writes it.
         unit_dir: Option<String>,
     },
@@ -65,6 +70,8 @@ pub enum Step {
     WriteProxy {
         /// For which manager.
         manager: ServiceManager,
+        /// For whose unit.
+        channel: InstallChannel,
         /// It.
         proxy: Proxy,
     },
@@ -77,12 +84,15 @@ pub enum Step {
     StartService {
         /// By which manager.
         manager: ServiceManager,
+        /// Whose unit.
+        channel: InstallChannel,
     },
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::HoldRefresh => f.write_str("hold the refresh of the agent's snap meanwhile"),
             Self::InstallPackage {
                 version,
                 base_url,
@@ -107,6 +117,10 @@ impl fmt::Display for Step {
             Self::RegisterAtFirstBoot { manager } => {
                 write!(f, "let rpm register the package at first boot ({manager})")
             }
+            Self::EnableService {
+                channel: InstallChannel::Snap,
+                ..
+            } => write!(f, "enable {}", InstallChannel::Snap.unit()),
             Self::EnableService { manager, .. } => write!(f, "enable the service ({manager})"),
             Self::TrustAnchors { anchors, .. } => {
                 let labels: Vec<&str> = anchors.iter().map(|anchor| anchor.label.as_str()).collect();
@@ -119,11 +133,12 @@ impl fmt::Display for Step {
                     .collect();
                 write!(f, "set {} in {}", keys.join(", "), config::PATH)
             }
-            Self::WriteProxy { manager, .. } => {
-                write!(f, "write the agent's proxy to {}", config::proxy::place(*manager))
+            Self::WriteProxy { manager, channel, .. } => {
+                let place = config::proxy::place(*manager, *channel);
+                write!(f, "write the agent's proxy to {place}")
             }
             Self::ReloadManager { manager } => write!(f, "let {manager} read its units again"),
-            Self::StartService { manager } => write!(f, "start the service now ({manager})"),
+            Self::StartService { manager, .. } => write!(f, "start the service now ({manager})"),
         }
     }
 }

@@ -14,15 +14,15 @@ use crate::packages::rpm::header::Header;
 use crate::packages::rpm::register;
 use crate::packages::{PACKAGE, PackageError};
 use crate::root::{Last, Root, RootPath};
-use crate::service::{Enablement, systemd, upstart};
+use crate::service::{Enablement, InstallChannel, systemd, upstart};
 
 const LIST_LIMIT: usize = 4 * 1024 * 1024;
 const CONFIG_LIMIT: usize = 1024 * 1024;
-/// Mounted, installed or waiting to be installed at first boot.
+/// Mounted, installed or waiting to be installed at first boot. The seed stays for ever, so it is asked last.
 const SNAP_DIRS: [(&str, Seeded); 3] = [
-    ("/var/lib/snapd/seed/snaps", Seeded::Yes),
-    ("/var/lib/snapd/snaps", Seeded::No),
     ("/snap", Seeded::No),
+    ("/var/lib/snapd/snaps", Seeded::No),
+    ("/var/lib/snapd/seed/snaps", Seeded::Yes),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,12 +38,6 @@ pub(super) fn look(
     rpm_database: Option<&Database>,
 ) -> Result<(AgentInTree, Option<String>), ProbeError> {
     let (config, config_text) = config_facts(root)?;
-    let enablement = match os.service {
-        ServiceManager::Systemd => systemd::state(root, systemd::UNIT)?,
-        ServiceManager::Upstart => upstart::state(root)?,
-        ServiceManager::Sysvinit | ServiceManager::Scm => Enablement::Missing,
-    };
-    let proxy = root.read(&config::proxy::place(os.service), CONFIG_LIMIT)?;
     let (package, package_unknown) = match os.package {
         PackageFormat::Deb => (deb(root)?, None),
         PackageFormat::Rpm => match rpm(root, rpm_database) {
@@ -54,10 +48,22 @@ pub(super) fn look(
         },
         PackageFormat::Exe => (None, None),
     };
+    let snap = snap(root)?;
+    let channel = match (&snap, &package) {
+        (Some(snap), None) if !snap.is_seeded => InstallChannel::Snap,
+        _ => InstallChannel::Package,
+    };
+    let enablement = match os.service {
+        ServiceManager::Systemd => systemd::state(root, channel.unit())?,
+        ServiceManager::Upstart => upstart::state(root)?,
+        ServiceManager::Sysvinit | ServiceManager::Scm => Enablement::Missing,
+    };
+    let proxy = root.read(&config::proxy::place(os.service, channel), CONFIG_LIMIT)?;
     let agent = AgentInTree {
         package,
         package_unknown,
-        snap: snap(root)?,
+        snap,
+        channel,
         enablement,
         config,
         proxy_sha256: proxy.map(sha256_hex),

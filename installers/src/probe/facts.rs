@@ -9,7 +9,7 @@ use super::windows::WindowsFacts;
 use crate::packages::rpm::database::{Backend, Database};
 use crate::root::RootPath;
 use crate::selinux::Selinux;
-use crate::service::Enablement;
+use crate::service::{Enablement, InstallChannel};
 use crate::trust::AnchorState;
 
 /// The version of the facts' JSON.
@@ -178,6 +178,8 @@ pub struct AgentInTree {
     pub package_unknown: Option<String>,
     /// As a snap.
     pub snap: Option<SnapFacts>,
+    /// Whose unit runs it: the package's, unless only a snap is installed.
+    pub channel: InstallChannel,
     /// Whether it starts at boot.
     pub enablement: Enablement,
     /// Its configuration.
@@ -280,6 +282,7 @@ impl Facts {
                 package: None,
                 package_unknown: None,
                 snap: None,
+                channel: InstallChannel::Package,
                 enablement: Enablement::Missing,
                 config: ConfigFacts::Absent,
                 proxy_sha256: None,

@@ -190,6 +190,7 @@ pub(super) fn probe(
             package: None,
             package_unknown: None,
             snap: None,
+            channel: crate::service::InstallChannel::Package,
             enablement,
             config: ConfigFacts::Absent,
             proxy_sha256: None,

@@ -1,8 +1,8 @@
-//! The service manager of the running system: told of new units, and asked to run the agent.
+//! The service managers of the running system: told of new units, asked to run the agent, and kept from replacing it.
 
 use ssmbake_manifests::ServiceManager;
 
-use super::systemd::UNIT;
+use super::InstallChannel;
 use crate::packages::PACKAGE;
 use crate::runner::{RunError, run};
 
@@ -25,10 +25,11 @@ pub(crate) fn reload(manager: ServiceManager) -> Result<(), RunError> {
 }
 
 /// Starts the agent and makes sure that it runs; one that runs already is left alone unless its files changed.
-pub(crate) fn start(manager: ServiceManager, files: Files) -> Result<(), RunError> {
+pub(crate) fn start(manager: ServiceManager, channel: InstallChannel, files: Files) -> Result<(), RunError> {
+    let unit = channel.unit();
     match (manager, files) {
-        (ServiceManager::Systemd, Files::AsBefore) => run("systemctl", ["start", UNIT]),
-        (ServiceManager::Systemd, Files::Changed) => run("systemctl", ["restart", UNIT]),
+        (ServiceManager::Systemd, Files::AsBefore) => run("systemctl", ["start", unit]),
+        (ServiceManager::Systemd, Files::Changed) => run("systemctl", ["restart", unit]),
         // Upstart fails to start what runs, and to restart what does not.
         (_, Files::AsBefore) => {
             run("initctl", ["start", PACKAGE]).or_else(|_| run("initctl", ["restart", PACKAGE]))
@@ -38,7 +39,46 @@ pub(crate) fn start(manager: ServiceManager, files: Files) -> Result<(), RunErro
         }
     }?;
     if manager == ServiceManager::Systemd {
-        run("systemctl", ["is-active", "--quiet", UNIT])?;
+        run("systemctl", ["is-active", "--quiet", unit])?;
     }
     Ok(())
+}
+
+/// snapd keeps its hands off the agent while this lives; a hold that nobody lifts ends after an hour.
+#[derive(Debug)]
+pub(crate) struct RefreshHold {
+    lift: Option<Vec<String>>,
+}
+
+/// Holds the refresh of the agent's snap, unless the administrator does already.
+pub(crate) fn hold_refresh(until: &str) -> Result<RefreshHold, RunError> {
+    let words = |line: &[&str]| line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    // Name, version, revision, tracking, publisher, notes.
+    let listed = run("snap", ["list", PACKAGE])?;
+    let is_held = listed
+        .lines()
+        .filter(|line| line.starts_with(PACKAGE))
+        .filter_map(|line| line.split_whitespace().last())
+        .any(|notes| notes.split(',').any(|note| note == "held"));
+    if is_held {
+        return Ok(RefreshHold { lift: None });
+    }
+    if run("snap", ["refresh", "--hold=1h", PACKAGE]).is_ok() {
+        let lift = words(&["refresh", "--unhold", PACKAGE]);
+        return Ok(RefreshHold { lift: Some(lift) });
+    }
+    // Before snapd 2.58 only all snaps together could be held. Asking for what is not set fails.
+    let before = run("snap", ["get", "system", "refresh.hold"]).unwrap_or_default();
+    run("snap", ["set", "system", &format!("refresh.hold={until}")])?;
+    let lift = words(&["set", "system", &format!("refresh.hold={}", before.trim())]);
+    Ok(RefreshHold { lift: Some(lift) })
+}
+
+impl Drop for RefreshHold {
+    fn drop(&mut self) {
+        if let Some(lift) = self.lift.take() {
+            // One that cannot be lifted ends by itself.
+            drop(run("snap", lift));
+        }
+    }
 }

@@ -7,8 +7,6 @@ use crate::error::IoError;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::txn::{ChangeSet, OnLink, Want};
 
-/// The agent's unit.
-pub const UNIT: &str = "amazon-ssm-agent.service";
 /// The administrator's directory: enablement links, masks and overriding units.
 pub const ADMIN_DIR: &str = "/etc/systemd/system";
 /// Where units are looked for, the first match wins (systemd.unit(5); /run is empty in an image).

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ssmbake_tests::mirror::Mirror;
@@ -57,14 +57,14 @@ const CASES: [Case; 5] = [
 ];
 
 /// The program, the key and the package in the tree.
-fn furnish(root: &Path, package: &Path) {
+pub(crate) fn furnish(root: &Path, package: &Path) {
     fs::copy(ssmbake_bin(), root.join("ssmbake")).expect("copy");
     fs::copy(&world().keyring, root.join("keyring.asc")).expect("copy");
     fs::copy(package, root.join("package")).expect("copy");
 }
 
 /// `apply` without --root: what the tree is, it finds itself.
-fn bake(mirror: &Mirror) -> String {
+pub(crate) fn bake(mirror: &Mirror) -> String {
     let url = mirror.url.replace("localhost", "127.0.0.1");
     format!("/ssmbake apply --mirror {url} --version {V1} --keyring /keyring.asc --detailed-exitcode")
 }
@@ -185,16 +185,7 @@ fn a_container_without_an_init_is_no_running_system() {
 }
 
 /// What the booted system runs; each line's outcome goes into a file.
-const SESSION: &str = r#"#!/bin/sh
-mkdir -p /results
-cd /results
-run() {
-    name=$1
-    shift
-    "$@" >"$name.out" 2>"$name.err"
-    echo $? >"$name"
-}
-dpkg -i /slow.deb >/dev/null 2>&1 &
+const SESSION: &str = r#"dpkg -i /slow.deb >/dev/null 2>&1 &
 sleep 1
 run waited BAKE
 run enabled systemctl is-enabled amazon-ssm-agent
@@ -210,7 +201,11 @@ dpkg -i /slow.deb >/dev/null 2>&1 &
 sleep 1
 run busy BAKE --lock-timeout 1 --set Agent.SelfUpdate=false
 wait
-systemctl --no-block poweroff
+sleep 4 &
+echo $! >/run/zypp.pid
+run busy-zypper BAKE --lock-timeout 1 --set Agent.SelfUpdate=false
+wait
+run stale-zypper BAKE --set Agent.SelfUpdate=false
 "#;
 
 #[test]
@@ -220,21 +215,83 @@ fn a_running_system_is_baked_beside_its_package_manager() {
     let mirror = mirror();
     furnish(root, &deb(V1));
     slow_package(root);
+    let results = boot_session(root, &SESSION.replace("BAKE", &bake(&mirror)));
+    results.expect("waited", "20");
+    assert!(
+        results
+            .read("waited.out")
+            .contains("waiting for the package manager"),
+        "{}",
+        results.all("waited")
+    );
+    results.expect("enabled", "0");
+    // Not started before anybody asked for it.
+    assert_eq!(results.read("active.out").trim(), "inactive");
+    results.expect("again", "0");
+    results.expect("started", "0");
+    assert_eq!(results.read("running.out").trim(), "active");
+    results.expect("again-started", "0");
+    results.expect("refused-to-start", "12");
+    assert!(results.read("refused-to-start.err").contains("hint: "));
+    results.expect("busy", "8");
+    assert!(results.read("busy.err").contains("--lock-timeout"));
+    results.expect("busy-zypper", "8");
+    assert!(results.read("busy-zypper.err").contains("/run/zypp.pid"));
+    results.expect("stale-zypper", "20");
+}
+
+/// Before and after the lines of a session.
+const SESSION_HEAD: &str = r#"#!/bin/sh
+mkdir -p /results
+cd /results
+run() {
+    name=$1
+    shift
+    "$@" >"$name.out" 2>"$name.err"
+    echo $? >"$name"
+}
+"#;
+const SESSION_END: &str = "systemctl --no-block poweroff\n";
+
+/// What the lines of a session left: exit code, stdout and stderr by name.
+pub(crate) struct Results {
+    dir: PathBuf,
+    boot: String,
+}
+
+impl Results {
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}: {}", self.boot))
+    }
+
+    fn all(&self, name: &str) -> String {
+        format!(
+            "{}{}{}",
+            self.read(name),
+            self.read(&format!("{name}.out")),
+            self.read(&format!("{name}.err"))
+        )
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&self, name: &str, code: &str) {
+        assert_eq!(self.read(name).trim(), code, "{name}: {}", self.all(name));
+    }
+}
+
+/// Boots the tree and runs `lines` there; the network is this machine's, whose loopback the mirror listens on.
+pub(crate) fn boot_session(root: &Path, lines: &str) -> Results {
     let script = root.join("session");
-    fs::write(&script, SESSION.replace("BAKE", &bake(&mirror))).expect("script");
+    fs::write(&script, format!("{SESSION_HEAD}{lines}{SESSION_END}")).expect("script");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("mode");
     fs::write(
         root.join("etc/systemd/system/session.service"),
         "[Service]\nType=simple\nExecStart=/session\n[Install]\nWantedBy=multi-user.target\n",
     )
     .expect("unit");
-    must(
-        Command::new("systemctl")
-            .arg("--root")
-            .arg(root)
-            .args(["enable", "session"]),
-    );
-    // The network is this machine's: the mirror listens on its loopback.
+    let mut enable = Command::new("systemctl");
+    must(enable.arg("--root").arg(root).args(["enable", "session"]));
     let boot = Command::new("timeout")
         .args([
             "180",
@@ -248,36 +305,10 @@ fn a_running_system_is_baked_beside_its_package_manager() {
         .arg(root)
         .output()
         .expect("nspawn");
-    let read = |name: &str| {
-        fs::read_to_string(root.join("results").join(name))
-            .unwrap_or_else(|error| panic!("{name}: {error}: {}", String::from_utf8_lossy(&boot.stdout)))
-    };
-    let all = |name: &str| {
-        format!(
-            "{}{}{}",
-            read(name),
-            read(&format!("{name}.out")),
-            read(&format!("{name}.err"))
-        )
-    };
-    let expect = |name: &str, code: &str| assert_eq!(read(name).trim(), code, "{name}: {}", all(name));
-    expect("waited", "20");
-    assert!(
-        read("waited.out").contains("waiting for the package manager"),
-        "{}",
-        all("waited")
-    );
-    expect("enabled", "0");
-    // Not started before anybody asked for it.
-    assert_eq!(read("active.out").trim(), "inactive");
-    expect("again", "0");
-    expect("started", "0");
-    assert_eq!(read("running.out").trim(), "active");
-    expect("again-started", "0");
-    expect("refused-to-start", "12");
-    assert!(read("refused-to-start.err").contains("hint: "));
-    expect("busy", "8");
-    assert!(read("busy.err").contains("--lock-timeout"));
+    Results {
+        dir: root.join("results"),
+        boot: String::from_utf8_lossy(&boot.stdout).into_owned(),
+    }
 }
 
 /// A package whose installation takes its time, with dpkg's locks held.

@@ -13,4 +13,5 @@ mod foreign;
 mod kill;
 mod live;
 mod rpm;
+mod snap;
 mod steps;

@@ -19,7 +19,7 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 #[test]
 fn every_manifest_parses() {
     let catalog = ssmbake_manifests::catalog();
-    assert_eq!(catalog.oses().len(), 66);
+    assert_eq!(catalog.oses().len(), 68);
     assert!(!catalog.regions().all().is_empty());
     assert!(!catalog.agent().advisories.is_empty());
     assert_eq!(catalog.anchors().len(), 6);

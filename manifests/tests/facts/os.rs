@@ -188,13 +188,13 @@ fn raspberry_pi_os_is_debian_with_a_marker() {
     assert_eq!(identify("debian", "12", debian, None), Some("debian-12"));
     assert_eq!(
         identify("debian", "13", debian, Some("raspberry-pi")),
-        Some("debian-13")
+        Some("raspberry-pi-os-13")
     );
     assert_eq!(
         identify("raspbian", "11", None, Some("raspberry-pi")),
         Some("raspbian-11")
     );
-    for version in ["8", "9", "10", "11", "12"] {
+    for version in ["8", "9", "10", "11", "12", "13"] {
         let seen = OsIdentity {
             id: "debian",
             version,

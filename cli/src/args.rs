@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, Id, Parser, Subcommand, ValueEnum};
 
 /// Bakes the AWS Systems Manager agent into machine images
 #[derive(Debug, Parser)]
@@ -75,7 +76,7 @@ pub enum Command {
     Audit,
     /// Take back what `apply` did
     Revert,
-    /// Print a plan as a script for machines where this program does not run
+    /// Print a plan as a script for machines where this program does not run, or a snippet for Packer, cloud-init and others
     #[command(after_help = EXPORT_EXAMPLE)]
     Export(Box<ExportArgs>),
     /// List regions and their hosts, or the systems and what works there
@@ -92,34 +93,117 @@ pub enum Command {
     },
 }
 
-const EXPORT_EXAMPLE: &str = "Example: the last agent for CentOS 6, whose kernel runs no present-day binary
-  ssmbake export --os centos-6 --arch amd64 --region eu-west-1 --sha256 HEX --out install-ssm-agent.sh";
+const EXPORT_EXAMPLE: &str = "Examples:
+  the last agent for CentOS 6, whose kernel runs no present-day binary:
+  ssmbake export --os centos-6 --arch amd64 --region eu-west-1 --sha256 HEX --out install-ssm-agent.sh
+
+  a template for Packer that bakes a copy of an AMI:
+  ssmbake export --format packer --region eu-west-1 --out ssmbake.pkr.hcl
+
+  user data that installs the agent at first boot:
+  ssmbake export --format cloud-init --region eu-west-1 --binary-url https://example.com/ssmbake --binary-sha256 HEX";
 
 /// What `export` takes.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The script's language
+    /// What to print
     #[arg(long, env = "SSMBAKE_FORMAT", default_value = "sh")]
     pub format: FormatArg,
-    /// The machine's system in the catalog, such as centos-6; without it the one of --root
+    /// For sh: the machine's system in the catalog, such as centos-6; without it the one of --root
     #[arg(long, env = "SSMBAKE_OS", value_name = "OS", requires = "arch")]
     pub os: Option<String>,
-    /// The machine's architecture: amd64, arm64, armhf, i386
+    /// For sh: the machine's architecture: amd64, arm64, armhf, i386
     #[arg(long, env = "SSMBAKE_ARCH", value_name = "ARCH", requires = "os")]
     pub arch: Option<String>,
-    /// Write the script to a file
+    /// For machines that fetch ssmbake themselves: from where
+    #[arg(
+        long,
+        env = "SSMBAKE_BINARY_URL",
+        value_name = "URL",
+        requires = "binary_sha256"
+    )]
+    pub binary_url: Option<String>,
+    /// The SHA-256 of what is there
+    #[arg(
+        long,
+        env = "SSMBAKE_BINARY_SHA256",
+        value_name = "HEX",
+        requires = "binary_url"
+    )]
+    pub binary_sha256: Option<String>,
+    /// Write to a file
     #[arg(long, env = "SSMBAKE_OUT", value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// What the machine shall be like, and how to fetch the package whose SHA-256 the script carries.
+    /// What the machine shall be like. In snippets, files are those of the machine that runs `apply`.
     #[command(flatten)]
     pub apply: ApplyArgs,
 }
 
-/// Languages of exported scripts.
+/// What `export` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FormatArg {
-    /// POSIX sh
+    /// A plan as a POSIX sh script, which needs no ssmbake
     Sh,
+    /// Packer: copy an AMI (amazon-ebs)
+    Packer,
+    /// Packer: copy an AMI without booting it (amazon-chroot)
+    PackerChroot,
+    /// Packer: copy a disk image (qemu)
+    PackerQemu,
+    /// Packer: a machine that is there, by SSH (null)
+    PackerSsh,
+    /// Packer: a mounted root tree (null, shell-local)
+    PackerTree,
+    /// A Vagrantfile
+    Vagrant,
+    /// cloud-init user data
+    CloudInit,
+    /// A component of EC2 Image Builder
+    Imagebuilder,
+    /// A kickstart section for Anaconda
+    Kickstart,
+    /// A line for the Debian installer
+    Preseed,
+    /// User data for Ubuntu's installer
+    Autoinstall,
+    /// A script of mkosi's
+    Mkosi,
+    /// An action of debos's
+    Debos,
+    /// A container image
+    Dockerfile,
+}
+
+/// The options of `apply` among those that were given, as one would type them.
+pub fn told(matches: &ArgMatches) -> Vec<String> {
+    let Some((verb, given)) = matches.subcommand() else {
+        return Vec::new();
+    };
+    let whole = Cli::command();
+    let (Some(own), Some(apply)) = (whole.find_subcommand(verb), whole.find_subcommand("apply")) else {
+        return Vec::new();
+    };
+    let mut words = Vec::new();
+    let of_apply = |id: &Id| apply.get_arguments().any(|one| one.get_id() == id) || id == "as_os";
+    for argument in own.get_arguments().chain(whole.get_arguments()) {
+        let id = argument.get_id();
+        let is_given = matches!(
+            given.value_source(id.as_str()),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        );
+        let Some(long) = argument.get_long().filter(|_| is_given && of_apply(id)) else {
+            continue;
+        };
+        if !argument.get_action().takes_values() {
+            words.push(format!("--{long}"));
+            continue;
+        }
+        for value in given.get_raw(id.as_str()).into_iter().flatten() {
+            words.push(format!("--{long}"));
+            words.push(value.to_string_lossy().into_owned());
+        }
+    }
+    words
 }
 
 /// What `regions` lists.
@@ -134,7 +218,7 @@ pub struct RegionsArgs {
 }
 
 /// What the image shall be like.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Wanted {
     /// The region to download from, and of FIPS hosts
     #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]

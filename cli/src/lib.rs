@@ -20,19 +20,22 @@ mod request;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 /// The environment, read once.
 pub type Environment = BTreeMap<String, String>;
 
 /// Runs a command line; returns the exit code.
 pub fn run(arguments: Vec<OsString>, environment: Environment) -> u8 {
-    let cli = match args::Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let parsed = args::Cli::command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Ok((args::Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return console::usage(&error),
     };
     let console = console::Console::new(cli.common.output, cli.common.quiet);
-    match commands::run(&cli, &environment, &console) {
+    match commands::run(&cli, &matches, &environment, &console) {
         Ok(code) => code,
         Err(failure) => {
             console.failure(&failure);

@@ -94,7 +94,7 @@ pub(crate) fn build(
     Ok((request, warnings))
 }
 
-fn sha256(text: &str) -> Result<String, Failure> {
+pub(crate) fn sha256(text: &str) -> Result<String, Failure> {
     let text = text.trim().to_ascii_lowercase();
     match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         true => Ok(text),
@@ -102,6 +102,18 @@ fn sha256(text: &str) -> Result<String, Failure> {
             USAGE,
             format!("`{text}` is no SHA-256"),
             "give 64 hexadecimal digits, as sha256sum prints them",
+        )),
+    }
+}
+
+/// An http or https URL, as it was given.
+pub(crate) fn web_url(text: &str) -> Result<String, Failure> {
+    match text.starts_with("https://") || text.starts_with("http://") {
+        true => Ok(text.to_owned()),
+        false => Err(Failure::new(
+            USAGE,
+            format!("`{text}` is no http or https URL"),
+            "give https://HOST/PATH",
         )),
     }
 }

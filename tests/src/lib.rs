@@ -10,6 +10,7 @@
 pub mod digest;
 pub mod family;
 pub mod forge;
+pub mod machine;
 pub mod mirror;
 pub mod package;
 pub mod rpm;

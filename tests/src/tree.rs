@@ -137,7 +137,7 @@ pub fn debootstrapped(suite: &str) -> TempDir {
     })
 }
 
-const ARCHIVE: &str = "http://deb.debian.org/debian";
+pub(crate) const ARCHIVE: &str = "http://deb.debian.org/debian";
 
 /// A real tree of another architecture: every package unpacked and in dpkg's database, no script of it ever run. Its
 /// programs are traps: run, they leave a file `trapped` beside them.
@@ -184,7 +184,7 @@ done
 "#;
 
 /// A copy of the tree that `make` makes in a new folder.
-fn cached(name: &str, make: impl FnOnce(&Path)) -> TempDir {
+pub(crate) fn cached(name: &str, make: impl FnOnce(&Path)) -> TempDir {
     let cache = std::env::var_os("SSMBAKE_TREES")
         .map_or_else(|| std::env::temp_dir().join("ssmbake-trees"), PathBuf::from);
     fs::create_dir_all(&cache).expect("cache");

@@ -1,3 +1,9 @@
-//! Export: a plan in a form that other programs run.
+//! Plans and command lines for others to carry out.
 
 pub mod sh;
+pub mod snippet;
+
+/// One word of sh, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}

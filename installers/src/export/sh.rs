@@ -4,6 +4,7 @@
 
 use ssmbake_manifests::{Arch, Os, PackageFormat, ServiceManager, VersionMatch};
 
+use super::quoted;
 use crate::config;
 use crate::plan::{Downgrade, Plan, Step, VersionSpec};
 use crate::trust::x509::pem_blocks;
@@ -158,11 +159,6 @@ fn anchor(anchor: &Anchor) -> String {
 fn heredoc(command: &str, text: &str) -> String {
     let newline = if text.ends_with('\n') { "" } else { "\n" };
     format!("{command} <<'{END}'\n{text}{newline}{END}\n")
-}
-
-/// One word of sh, whatever is in it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

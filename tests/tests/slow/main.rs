@@ -12,6 +12,7 @@ mod families;
 mod foreign;
 mod kill;
 mod live;
+mod packer;
 mod rpm;
 mod snap;
 mod steps;

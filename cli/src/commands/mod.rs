@@ -1,31 +1,26 @@
 //! One function a verb. They connect the phases; the phases do the work.
 
-use std::cell::OnceCell;
-use std::fs::File;
+mod export;
+mod network;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::CommandFactory;
+use clap::{ArgMatches, CommandFactory};
 use serde_json::{Value, json};
-use ssmbake_installers::acquire::{
-    self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified, Voucher,
-};
 use ssmbake_installers::apply::{ApplyError, Host};
-use ssmbake_installers::error::IoError;
 use ssmbake_installers::packages::rpm::program::host_backend;
-use ssmbake_installers::plan::{Plan, Request, Step, VersionSpec};
+use ssmbake_installers::plan::{Plan, Request};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
-use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_installers::txn::{self, Settled};
-use ssmbake_installers::{apply, audit, export, plan, revert};
-use ssmbake_manifests::{
-    AgentVersion, Arch, Catalog, Channel, HostVariant, PackageFormat, Service, catalog, hex,
-};
+use ssmbake_installers::{apply, audit, plan, revert};
+use ssmbake_manifests::{Catalog, HostVariant, Service, catalog};
 
+use self::network::Network;
 use crate::Environment;
-use crate::args::{ApplyArgs, Cli, Command, ExportArgs, RegionsArgs, Wanted};
+use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted, told};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
@@ -34,8 +29,13 @@ use crate::{host, request};
 /// Between two looks at a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs one verb; the exit code.
-pub(crate) fn run(cli: &Cli, environment: &Environment, console: &Console) -> Result<u8, Failure> {
+/// Runs one verb; the exit code. `matches` is what `cli` was made of.
+pub(crate) fn run(
+    cli: &Cli,
+    matches: &ArgMatches,
+    environment: &Environment,
+    console: &Console,
+) -> Result<u8, Failure> {
     let session = Session {
         cli,
         environment,
@@ -48,7 +48,7 @@ pub(crate) fn run(cli: &Cli, environment: &Environment, console: &Console) -> Re
         Command::Apply(args) => session.apply(args),
         Command::Audit => session.audit(),
         Command::Revert => session.revert(),
-        Command::Export(args) => session.export(args),
+        Command::Export(args) => session.export(args, &told(matches)),
         Command::Regions(args) => session.regions(args),
         Command::Completions { shell } => {
             let mut bytes = Vec::new();
@@ -179,11 +179,7 @@ impl Session<'_> {
         };
         // A first plan finds conflicts without the network, and whether the network is needed at all.
         let draft = plan::plan(&request, &facts, self.catalog)?;
-        let network = Network {
-            session: self,
-            args,
-            client: OnceCell::new(),
-        };
+        let network = Network::new(self, args);
         let plan = self.resolved(draft, &mut request, &facts, &network)?;
         self.note(&plan);
         for step in &plan.steps {
@@ -248,71 +244,6 @@ impl Session<'_> {
         }
         request.version = version;
         Ok(plan::plan(request, facts, self.catalog)?)
-    }
-
-    fn export(&self, args: &ExportArgs) -> Result<u8, Failure> {
-        let facts = match (&args.os, &args.arch) {
-            (Some(os), Some(arch)) => self.untouched(os, arch)?,
-            _ => self.facts(&self.open()?)?,
-        };
-        let mut request = self.request(&args.apply.wanted)?;
-        let network = Network {
-            session: self,
-            args: &args.apply,
-            client: OnceCell::new(),
-        };
-        let draft = plan::plan(&request, &facts, self.catalog)?;
-        let plan = self.resolved(draft, &mut request, &facts, &network)?;
-        self.note(&plan);
-        let Some((version, base_url, folder, format, arch)) = package_of(&plan) else {
-            let hint = "name the system with --os and --arch instead of --root";
-            return Err(Failure::new(
-                exit::CONFLICT,
-                "the tree has this agent already",
-                hint,
-            ));
-        };
-        let digest = match &request.sha256 {
-            Some(named) => Some(named.clone()),
-            None => network
-                .fetch(&plan, &no_target)?
-                .map(|verified| verified.sha256()),
-        };
-        let path = self.catalog.agent().package_path(version, folder, format);
-        let os = self.catalog.os(&facts.os.value.id);
-        let (Some(digest), Some(os)) = (digest, os) else {
-            return Err(Failure::new(
-                exit::INTERNAL,
-                "nothing to export",
-                "please report this",
-            ));
-        };
-        let script = export::sh::render(&plan, os, arch, &format!("{base_url}/{path}"), &digest);
-        let document = json!({ "schema": 1, "os": os.id, "plan": plan, "sha256": digest, "script": script });
-        match &args.out {
-            Some(path) => {
-                host::write(path, script.as_bytes())?;
-                self.finish(&format!("wrote {}\n", path.display()), &document)?;
-            }
-            None => self.finish(&script, &document)?,
-        }
-        Ok(exit::OK)
-    }
-
-    /// The facts of a machine that is only named.
-    fn untouched(&self, os: &str, arch: &str) -> Result<Facts, Failure> {
-        let arch = arch.parse().map_err(|error: ssmbake_manifests::UnknownWord| {
-            Failure::new(exit::USAGE, error, "one of amd64, arm64, armhf, i386")
-        })?;
-        let found = self.catalog.os(os).ok_or_else(|| {
-            let known: Vec<&str> = self.catalog.oses().iter().map(|os| os.id.as_str()).collect();
-            Failure::new(
-                exit::USAGE,
-                format!("no system `{os}` is known"),
-                format!("one of {}", known.join(", ")),
-            )
-        })?;
-        Ok(Facts::untouched(found, arch))
     }
 
     fn stored_request(&self, path: &Path, facts: &Facts) -> Result<Request, Failure> {
@@ -449,163 +380,5 @@ impl Session<'_> {
             .map_err(|error| Failure::new(exit::INTERNAL, error, "please report this"))?;
         self.console.raw(&String::from_utf8_lossy(&bytes));
         Ok(exit::OK)
-    }
-}
-
-/// Version, base URL, folder, format and architecture of the package that `plan` installs.
-fn package_of(plan: &Plan) -> Option<(&AgentVersion, &str, &str, PackageFormat, Arch)> {
-    plan.steps.iter().find_map(|step| match step {
-        Step::InstallPackage {
-            version: VersionSpec::Exact(version),
-            base_url,
-            folder,
-            format,
-            arch,
-            ..
-        } => Some((version, base_url.as_str(), folder.as_str(), *format, *arch)),
-        _ => None,
-    })
-}
-
-/// An export has no target to unpack into; the caller falls back to private files.
-fn no_target() -> Result<File, IoError> {
-    Err(IoError::new(
-        "unpack into",
-        "no target",
-        std::io::ErrorKind::Unsupported,
-    ))
-}
-
-/// The network, set up only when a plan needs it.
-struct Network<'a> {
-    session: &'a Session<'a>,
-    args: &'a ApplyArgs,
-    client: OnceCell<Transport>,
-}
-
-impl Network<'_> {
-    fn resolve(&self, draft: &Plan, version: VersionSpec) -> Result<VersionSpec, Failure> {
-        let channel = match version {
-            VersionSpec::Exact(_) => return Ok(version),
-            VersionSpec::Latest => Channel::Latest,
-            VersionSpec::Stable => Channel::Stable,
-        };
-        // A system with a last agent of its own has an exact version already.
-        let base = draft.steps.iter().find_map(|step| match step {
-            Step::InstallPackage {
-                version: VersionSpec::Exact(_),
-                ..
-            } => None,
-            Step::InstallPackage { base_url, .. } => Some(base_url),
-            _ => None,
-        });
-        let Some(base) = base else { return Ok(version) };
-        let agent = self.session.catalog.agent();
-        let resolved = acquire::resolve(self.transport()?, agent, base, channel)?;
-        self.session.console.event(
-            "resolved",
-            &format!("{channel} is {resolved}"),
-            json!({ "version": resolved }),
-        );
-        Ok(VersionSpec::Exact(resolved))
-    }
-
-    /// The package of the plan, unpacked into files that `unpack_into` makes.
-    fn fetch(
-        &self,
-        plan: &Plan,
-        unpack_into: &dyn Fn() -> Result<File, IoError>,
-    ) -> Result<Option<Verified>, Failure> {
-        let Some((version, base_url, folder, format, arch)) = package_of(plan) else {
-            return Ok(None);
-        };
-        let mut ring = KeyRing::embedded(self.session.catalog)?;
-        for path in &self.args.keyring {
-            for fingerprint in ring.add_certificates(&host::read(path)?)? {
-                self.session
-                    .console
-                    .warn(&format!("packages signed by {fingerprint} are accepted as well"));
-            }
-        }
-        let request = FetchRequest {
-            base_url: base_url.to_owned(),
-            version: *version,
-            folder: folder.to_owned(),
-            format,
-            arch,
-            pin: plan.request.sha256.as_deref().and_then(hex::digest),
-            cache: self.args.cache_dir.clone(),
-            temp_dir: self.session.temp_dir(),
-        };
-        let verified = acquire::fetch(
-            self.transport()?,
-            &ring,
-            self.session.catalog.agent(),
-            &request,
-            unpack_into,
-            self.session.console,
-        )?;
-        let text = match verified.voucher() {
-            Voucher::Signature(by) => format!("verified {} with key {}", verified.sha256(), by.fingerprint),
-            Voucher::PinnedDigest => format!("verified {} as named; it has no signature", verified.sha256()),
-        };
-        self.session.console.event(
-            "verified",
-            &text,
-            json!({ "sha256": verified.sha256(), "voucher": verified.voucher() }),
-        );
-        Ok(Some(verified))
-    }
-
-    fn transport(&self) -> Result<&Transport, Failure> {
-        if self.client.get().is_none() {
-            // It was empty a line ago, and there is one thread.
-            drop(self.client.set(self.connect()?));
-        }
-        self.client
-            .get()
-            .ok_or_else(|| Failure::new(exit::INTERNAL, "no network client", "please report this"))
-    }
-
-    fn connect(&self) -> Result<Transport, Failure> {
-        let environment = self.session.environment;
-        let variable = |names: [&str; 2]| names.iter().find_map(|name| environment.get(*name).cloned());
-        let mut roots_der: Vec<Vec<u8>> = self
-            .session
-            .catalog
-            .anchors()
-            .iter()
-            .map(|anchor| anchor.der())
-            .collect();
-        let named = variable(["AWS_CA_BUNDLE", "SSL_CERT_FILE"]).map(PathBuf::from);
-        let bundle = named
-            .and_then(|path| host::read(&path).ok())
-            .or_else(host::ca_bundle);
-        let files = self
-            .args
-            .ca_file
-            .iter()
-            .map(|path| host::read(path))
-            .collect::<Result<Vec<_>, _>>()?;
-        for bytes in files.iter().chain(&bundle) {
-            roots_der.extend(
-                pem_blocks(bytes)
-                    .into_iter()
-                    .map(|certificate| certificate.der().to_vec()),
-            );
-        }
-        let flag = self.args.download_proxy.clone();
-        let proxy = ProxySettings {
-            https: flag.clone().or_else(|| variable(["HTTPS_PROXY", "https_proxy"])),
-            http: flag.or_else(|| variable(["HTTP_PROXY", "http_proxy"])),
-            no_proxy: variable(["NO_PROXY", "no_proxy"]),
-        };
-        let timeout = Duration::from_secs(self.args.timeout);
-        Ok(Transport::new(&TransportOptions {
-            roots_der,
-            proxy,
-            timeout,
-            retries: self.args.retries,
-        })?)
     }
 }

@@ -1,0 +1,162 @@
+//! `export`: plans and snippets for places where somebody else runs them.
+
+use std::fs::File;
+
+use serde_json::{Value, json};
+use ssmbake_installers::error::IoError;
+use ssmbake_installers::export::snippet::{self, Binary, Snippet};
+use ssmbake_installers::probe::Facts;
+use ssmbake_installers::{export, plan};
+
+use super::Session;
+use super::network::{Network, package_of};
+use crate::args::{ExportArgs, FormatArg, Wanted};
+use crate::exit::{self, Failure};
+use crate::{host, request};
+
+impl Session<'_> {
+    pub(super) fn export(&self, args: &ExportArgs, told: &[String]) -> Result<u8, Failure> {
+        match snippet_of(args.format) {
+            Some(snippet) => self.snippet(snippet, args, told),
+            None => self.script(args),
+        }
+    }
+
+    fn snippet(&self, snippet: Snippet, args: &ExportArgs, told: &[String]) -> Result<u8, Failure> {
+        // What could not be applied is found now, but for files: those are the other machine's.
+        let wanted = Wanted {
+            extra_ca: Vec::new(),
+            ..args.apply.wanted.clone()
+        };
+        let request = self.request(&wanted)?;
+        if let Some(odd) = told.iter().find(|word| word.chars().any(char::is_control)) {
+            let what = format!("{odd:?} holds control characters");
+            return Err(Failure::new(exit::USAGE, what, "snippets carry plain text only"));
+        }
+        let mut flags = told.to_vec();
+        let region = request.region.as_ref().map(|region| region.id.as_str());
+        if let Some(region) = region.filter(|_| wanted.region.is_none()) {
+            // It came from AWS_REGION, which the other machine need not have.
+            flags.splice(0..0, ["--region".to_owned(), region.to_owned()]);
+        }
+        let binary = match (&args.binary_url, &args.binary_sha256) {
+            (Some(url), Some(sha256)) => Some(Binary {
+                url: request::web_url(url)?,
+                sha256: request::sha256(sha256)?,
+            }),
+            _ => None,
+        };
+        let values = snippet::Values {
+            flags: &flags,
+            region,
+            binary: binary.as_ref(),
+        };
+        let text = snippet::render(snippet, &values).map_err(|missing| match missing {
+            snippet::Missing::Binary => Failure::new(
+                exit::USAGE,
+                "the machine must get ssmbake from somewhere",
+                "give --binary-url URL and --binary-sha256 HEX",
+            ),
+            snippet::Missing::Region => Failure::new(
+                exit::USAGE,
+                "a region is needed",
+                "use --region eu-west-1 (or yours)",
+            ),
+        })?;
+        self.put_out(args, &text, &json!({ "schema": 1, "text": text }))
+    }
+
+    fn script(&self, args: &ExportArgs) -> Result<u8, Failure> {
+        let facts = match (&args.os, &args.arch) {
+            (Some(os), Some(arch)) => self.untouched(os, arch)?,
+            _ => self.facts(&self.open()?)?,
+        };
+        let mut request = self.request(&args.apply.wanted)?;
+        let network = Network::new(self, &args.apply);
+        let draft = plan::plan(&request, &facts, self.catalog)?;
+        let plan = self.resolved(draft, &mut request, &facts, &network)?;
+        self.note(&plan);
+        let Some((version, base_url, folder, format, arch)) = package_of(&plan) else {
+            let hint = "name the system with --os and --arch instead of --root";
+            return Err(Failure::new(
+                exit::CONFLICT,
+                "the tree has this agent already",
+                hint,
+            ));
+        };
+        let digest = match &request.sha256 {
+            Some(named) => Some(named.clone()),
+            None => network
+                .fetch(&plan, &no_target)?
+                .map(|verified| verified.sha256()),
+        };
+        let path = self.catalog.agent().package_path(version, folder, format);
+        let os = self.catalog.os(&facts.os.value.id);
+        let (Some(digest), Some(os)) = (digest, os) else {
+            return Err(Failure::new(
+                exit::INTERNAL,
+                "nothing to export",
+                "please report this",
+            ));
+        };
+        let script = export::sh::render(&plan, os, arch, &format!("{base_url}/{path}"), &digest);
+        let document = json!({ "schema": 1, "os": os.id, "plan": plan, "sha256": digest, "script": script });
+        self.put_out(args, &script, &document)
+    }
+
+    fn put_out(&self, args: &ExportArgs, text: &str, document: &Value) -> Result<u8, Failure> {
+        match &args.out {
+            Some(path) => {
+                host::write(path, text.as_bytes())?;
+                self.finish(&format!("wrote {}\n", path.display()), document)?;
+            }
+            None => self.finish(text, document)?,
+        }
+        Ok(exit::OK)
+    }
+
+    /// The facts of a machine that is only named.
+    fn untouched(&self, os: &str, arch: &str) -> Result<Facts, Failure> {
+        let arch = arch.parse().map_err(|error: ssmbake_manifests::UnknownWord| {
+            Failure::new(exit::USAGE, error, "one of amd64, arm64, armhf, i386")
+        })?;
+        let found = self.catalog.os(os).ok_or_else(|| {
+            let known: Vec<&str> = self.catalog.oses().iter().map(|os| os.id.as_str()).collect();
+            Failure::new(
+                exit::USAGE,
+                format!("no system `{os}` is known"),
+                format!("one of {}", known.join(", ")),
+            )
+        })?;
+        Ok(Facts::untouched(found, arch))
+    }
+}
+
+fn snippet_of(format: FormatArg) -> Option<Snippet> {
+    Some(match format {
+        FormatArg::Sh => return None,
+        FormatArg::Packer => Snippet::Packer,
+        FormatArg::PackerChroot => Snippet::PackerChroot,
+        FormatArg::PackerQemu => Snippet::PackerQemu,
+        FormatArg::PackerSsh => Snippet::PackerSsh,
+        FormatArg::PackerTree => Snippet::PackerTree,
+        FormatArg::Vagrant => Snippet::Vagrant,
+        FormatArg::CloudInit => Snippet::CloudInit,
+        FormatArg::Imagebuilder => Snippet::ImageBuilder,
+        FormatArg::Kickstart => Snippet::Kickstart,
+        FormatArg::Preseed => Snippet::Preseed,
+        FormatArg::Autoinstall => Snippet::Autoinstall,
+        FormatArg::Mkosi => Snippet::Mkosi,
+        FormatArg::Debos => Snippet::Debos,
+        FormatArg::Dockerfile => Snippet::Dockerfile,
+    })
+}
+
+/// An export has no target to unpack into; the caller falls back to private files.
+fn no_target() -> Result<File, IoError> {
+    Err(IoError::new(
+        "unpack into",
+        "no target",
+        std::io::ErrorKind::Unsupported,
+    ))
+}

@@ -1,0 +1,177 @@
+//! What a plan needs of the network: which version is the newest, and its package.
+
+use std::cell::OnceCell;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use ssmbake_installers::acquire::{
+    self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified, Voucher,
+};
+use ssmbake_installers::error::IoError;
+use ssmbake_installers::plan::{Plan, Step, VersionSpec};
+use ssmbake_installers::trust::x509::pem_blocks;
+use ssmbake_manifests::{AgentVersion, Arch, Channel, PackageFormat, hex};
+
+use super::Session;
+use crate::args::ApplyArgs;
+use crate::exit::{self, Failure};
+use crate::host;
+
+/// Version, base URL, folder, format and architecture of the package that `plan` installs.
+pub(super) fn package_of(plan: &Plan) -> Option<(&AgentVersion, &str, &str, PackageFormat, Arch)> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::InstallPackage {
+            version: VersionSpec::Exact(version),
+            base_url,
+            folder,
+            format,
+            arch,
+            ..
+        } => Some((version, base_url.as_str(), folder.as_str(), *format, *arch)),
+        _ => None,
+    })
+}
+
+/// The network, set up only when a plan needs it.
+pub(super) struct Network<'a> {
+    session: &'a Session<'a>,
+    args: &'a ApplyArgs,
+    client: OnceCell<Transport>,
+}
+
+impl<'a> Network<'a> {
+    pub(super) fn new(session: &'a Session<'a>, args: &'a ApplyArgs) -> Self {
+        Self {
+            session,
+            args,
+            client: OnceCell::new(),
+        }
+    }
+
+    pub(super) fn resolve(&self, draft: &Plan, version: VersionSpec) -> Result<VersionSpec, Failure> {
+        let channel = match version {
+            VersionSpec::Exact(_) => return Ok(version),
+            VersionSpec::Latest => Channel::Latest,
+            VersionSpec::Stable => Channel::Stable,
+        };
+        // A system with a last agent of its own has an exact version already.
+        let base = draft.steps.iter().find_map(|step| match step {
+            Step::InstallPackage {
+                version: VersionSpec::Exact(_),
+                ..
+            } => None,
+            Step::InstallPackage { base_url, .. } => Some(base_url),
+            _ => None,
+        });
+        let Some(base) = base else { return Ok(version) };
+        let agent = self.session.catalog.agent();
+        let resolved = acquire::resolve(self.transport()?, agent, base, channel)?;
+        self.session.console.event(
+            "resolved",
+            &format!("{channel} is {resolved}"),
+            json!({ "version": resolved }),
+        );
+        Ok(VersionSpec::Exact(resolved))
+    }
+
+    /// The package of the plan, unpacked into files that `unpack_into` makes.
+    pub(super) fn fetch(
+        &self,
+        plan: &Plan,
+        unpack_into: &dyn Fn() -> Result<File, IoError>,
+    ) -> Result<Option<Verified>, Failure> {
+        let Some((version, base_url, folder, format, arch)) = package_of(plan) else {
+            return Ok(None);
+        };
+        let mut ring = KeyRing::embedded(self.session.catalog)?;
+        for path in &self.args.keyring {
+            for fingerprint in ring.add_certificates(&host::read(path)?)? {
+                self.session
+                    .console
+                    .warn(&format!("packages signed by {fingerprint} are accepted as well"));
+            }
+        }
+        let request = FetchRequest {
+            base_url: base_url.to_owned(),
+            version: *version,
+            folder: folder.to_owned(),
+            format,
+            arch,
+            pin: plan.request.sha256.as_deref().and_then(hex::digest),
+            cache: self.args.cache_dir.clone(),
+            temp_dir: self.session.temp_dir(),
+        };
+        let verified = acquire::fetch(
+            self.transport()?,
+            &ring,
+            self.session.catalog.agent(),
+            &request,
+            unpack_into,
+            self.session.console,
+        )?;
+        let text = match verified.voucher() {
+            Voucher::Signature(by) => format!("verified {} with key {}", verified.sha256(), by.fingerprint),
+            Voucher::PinnedDigest => format!("verified {} as named; it has no signature", verified.sha256()),
+        };
+        self.session.console.event(
+            "verified",
+            &text,
+            json!({ "sha256": verified.sha256(), "voucher": verified.voucher() }),
+        );
+        Ok(Some(verified))
+    }
+
+    fn transport(&self) -> Result<&Transport, Failure> {
+        if self.client.get().is_none() {
+            // It was empty a line ago, and there is one thread.
+            drop(self.client.set(self.connect()?));
+        }
+        self.client
+            .get()
+            .ok_or_else(|| Failure::new(exit::INTERNAL, "no network client", "please report this"))
+    }
+
+    fn connect(&self) -> Result<Transport, Failure> {
+        let environment = self.session.environment;
+        let variable = |names: [&str; 2]| names.iter().find_map(|name| environment.get(*name).cloned());
+        let mut roots_der: Vec<Vec<u8>> = self
+            .session
+            .catalog
+            .anchors()
+            .iter()
+            .map(|anchor| anchor.der())
+            .collect();
+        let named = variable(["AWS_CA_BUNDLE", "SSL_CERT_FILE"]).map(PathBuf::from);
+        let bundle = named
+            .and_then(|path| host::read(&path).ok())
+            .or_else(host::ca_bundle);
+        let files = self
+            .args
+            .ca_file
+            .iter()
+            .map(|path| host::read(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        for bytes in files.iter().chain(&bundle) {
+            roots_der.extend(
+                pem_blocks(bytes)
+                    .into_iter()
+                    .map(|certificate| certificate.der().to_vec()),
+            );
+        }
+        let flag = self.args.download_proxy.clone();
+        let proxy = ProxySettings {
+            https: flag.clone().or_else(|| variable(["HTTPS_PROXY", "https_proxy"])),
+            http: flag.or_else(|| variable(["HTTP_PROXY", "http_proxy"])),
+            no_proxy: variable(["NO_PROXY", "no_proxy"]),
+        };
+        let timeout = Duration::from_secs(self.args.timeout);
+        Ok(Transport::new(&TransportOptions {
+            roots_der,
+            proxy,
+            timeout,
+            retries: self.args.retries,
+        })?)
+    }
+}

@@ -1,0 +1,204 @@
+//! What the tools that build, install and start machines read: `apply` with the user's options, filled into a template.
+
+use super::quoted;
+
+const OVER_SSH: &str = include_str!("templates/over-ssh.hcl");
+const OVER_SSH_VARIABLES: &str = include_str!("templates/over-ssh-variables.hcl");
+const FETCH: &str = include_str!("templates/fetch.sh");
+
+/// Who reads the snippet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snippet {
+    /// Packer, builder amazon-ebs; an ebssurrogate build has the same provisioners.
+    Packer,
+    /// Packer, builder amazon-chroot.
+    PackerChroot,
+    /// Packer, builder qemu.
+    PackerQemu,
+    /// Packer, a machine reached by SSH.
+    PackerSsh,
+    /// Packer, a tree on the build machine.
+    PackerTree,
+    /// Vagrant.
+    Vagrant,
+    /// cloud-init, at first boot.
+    CloudInit,
+    /// EC2 Image Builder.
+    ImageBuilder,
+    /// Anaconda.
+    Kickstart,
+    /// The Debian installer.
+    Preseed,
+    /// Ubuntu's installer.
+    Autoinstall,
+    /// mkosi.
+    Mkosi,
+    /// debos.
+    Debos,
+    /// A container image.
+    Dockerfile,
+}
+
+/// Where a machine gets the program from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binary {
+    /// Its URL.
+    pub url: String,
+    /// Its SHA-256, hex.
+    pub sha256: String,
+}
+
+/// What is filled in.
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'a> {
+    /// The options of `apply`, a word each, without control characters.
+    pub flags: &'a [String],
+    /// The region.
+    pub region: Option<&'a str>,
+    /// The program.
+    pub binary: Option<&'a Binary>,
+}
+
+/// A value that this snippet cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The machine fetches the program.
+    Binary,
+    /// The builder works in one region.
+    Region,
+}
+
+/// The snippet, ending with a newline.
+pub fn render(snippet: Snippet, values: &Values<'_>) -> Result<String, Missing> {
+    let (template, escape) = template(snippet);
+    let mut text = include(template, "@OVER_SSH@", OVER_SSH);
+    text = include(&text, "@OVER_SSH_VARIABLES@", OVER_SSH_VARIABLES);
+    text = include(&text, "@FETCH@", FETCH);
+    if text.contains("@SHA256@") {
+        let binary = values.binary.ok_or(Missing::Binary)?;
+        text = text
+            .replace("@URL@", &quoted(&binary.url))
+            .replace("@YAML_URL@", &serde_json::json!(binary.url).to_string())
+            .replace("@SHA256@", &binary.sha256);
+    }
+    if text.contains("@REGION@") {
+        text = text.replace("@REGION@", values.region.ok_or(Missing::Region)?);
+    }
+    let flags: Vec<String> = values.flags.iter().map(|flag| word(flag)).collect();
+    let flags = escape(&flags.join(" "));
+    // Without any option no blank is left.
+    let place = if flags.is_empty() { " @FLAGS@" } else { "@FLAGS@" };
+    Ok(text.replace(place, &flags))
+}
+
+fn template(snippet: Snippet) -> (&'static str, fn(&str) -> String) {
+    match snippet {
+        Snippet::Packer => (include_str!("templates/packer.pkr.hcl"), hcl),
+        Snippet::PackerChroot => (include_str!("templates/packer-chroot.pkr.hcl"), hcl),
+        Snippet::PackerQemu => (include_str!("templates/packer-qemu.pkr.hcl"), hcl),
+        Snippet::PackerSsh => (include_str!("templates/packer-ssh.pkr.hcl"), hcl),
+        Snippet::PackerTree => (include_str!("templates/packer-tree.pkr.hcl"), hcl),
+        Snippet::Vagrant => (include_str!("templates/Vagrantfile"), str::to_owned),
+        Snippet::CloudInit => (include_str!("templates/cloud-init.yaml"), str::to_owned),
+        Snippet::ImageBuilder => (include_str!("templates/imagebuilder.yaml"), str::to_owned),
+        Snippet::Kickstart => (include_str!("templates/kickstart.ks"), str::to_owned),
+        Snippet::Preseed => (include_str!("templates/preseed.cfg"), str::to_owned),
+        Snippet::Autoinstall => (include_str!("templates/autoinstall.yaml"), str::to_owned),
+        Snippet::Mkosi => (include_str!("templates/mkosi.postinst"), str::to_owned),
+        Snippet::Debos => (include_str!("templates/debos.yaml"), yaml_single),
+        Snippet::Dockerfile => (include_str!("templates/Dockerfile"), str::to_owned),
+    }
+}
+
+/// `text` in place of the line that holds `mark`, indented as that line is.
+fn include(template: &str, mark: &str, text: &str) -> String {
+    let mut out = String::new();
+    for line in template.lines() {
+        match line.strip_suffix(mark) {
+            Some(indent) => text.lines().for_each(|one| {
+                let indent = if one.is_empty() { "" } else { indent };
+                out.push_str(&format!("{indent}{one}\n"));
+            }),
+            None => out.push_str(&format!("{line}\n")),
+        }
+    }
+    out
+}
+
+/// A word of sh, quoted where it needs to be.
+fn word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => quoted(text),
+    }
+}
+
+/// Inside of a quoted string of Packer's, which interpolates twice.
+fn hcl(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace("${", "$${")
+        .replace("%{", "%%{")
+        .replace("{{", "{{`{{`}}")
+}
+
+/// Inside of a single-quoted string of YAML's.
+fn yaml_single(text: &str) -> String {
+    text.replace('\'', "''")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn includes_keep_the_indent() {
+        assert_eq!(include("a\n  @X@\nb\n", "@X@", "1\n\n2\n"), "a\n  1\n\n  2\nb\n");
+    }
+
+    #[test]
+    fn values_survive_the_reader() {
+        assert_eq!(word("--set"), "--set");
+        assert_eq!(word("a b"), "'a b'");
+        assert_eq!(word(""), "''");
+        assert_eq!(hcl(r#"'"${x}" {{y}} \'"#), r#"'\"$${x}\" {{`{{`}}y}} \\'"#);
+        assert_eq!(yaml_single("'a'"), "''a''");
+    }
+
+    #[test]
+    fn nothing_is_left_open() {
+        let binary = Binary {
+            url: "https://example.invalid/ssmbake".to_owned(),
+            sha256: "ab".repeat(32),
+        };
+        for snippet in [
+            Snippet::Packer,
+            Snippet::PackerChroot,
+            Snippet::PackerQemu,
+            Snippet::PackerSsh,
+            Snippet::PackerTree,
+            Snippet::Vagrant,
+            Snippet::CloudInit,
+            Snippet::ImageBuilder,
+            Snippet::Kickstart,
+            Snippet::Preseed,
+            Snippet::Autoinstall,
+            Snippet::Mkosi,
+            Snippet::Debos,
+            Snippet::Dockerfile,
+        ] {
+            let flags = ["--region".to_owned(), "eu-west-1".to_owned()];
+            let values = Values {
+                flags: &flags,
+                region: Some("eu-west-1"),
+                binary: Some(&binary),
+            };
+            let text = render(snippet, &values).expect("complete");
+            assert!(text.contains("--region eu-west-1"), "{text}");
+            for mark in ["@FLAGS@", "@URL@", "@SHA256@", "@FETCH@", "@REGION@", "@OVER_SSH"] {
+                assert!(!text.contains(mark), "{snippet:?}: {mark}");
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+variable "ssmbake" {
+  type        = string
+  default     = "ssmbake"
+  description = "The static ssmbake binary for the machine's architecture."
+}
+
+variable "root" {
+  type        = string
+  default     = "/"
+  description = "The tree to bake: / is the machine itself, a mount point the volume of an ebssurrogate build."
+}
+
+variable "report" {
+  type        = string
+  default     = "ssmbake-report.json"
+  description = "Where the report is downloaded to."
+}

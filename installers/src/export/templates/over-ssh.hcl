@@ -1,0 +1,31 @@
+  provisioner "file" {
+    source      = var.ssmbake
+    destination = "/var/tmp/ssmbake"
+  }
+
+  provisioner "shell" {
+    # /tmp may be mounted noexec, and root may have no sudo.
+    remote_folder   = "/var/tmp"
+    execute_command = "{{.Vars}} sh -c 'if [ $(id -u) = 0 ]; then sh {{.Path}}; else sudo -E sh {{.Path}}; fi'"
+    inline = [
+      "set -eu",
+      "report=/var/tmp/ssmbake-report.json",
+      "trap 'code=$?; rm -f /var/tmp/ssmbake /usr/local/sbin/ssmbake; [ $code = 0 ] || rm -f $report; exit $code' EXIT",
+      "install -m 755 /var/tmp/ssmbake /usr/local/sbin/ssmbake",
+      "/usr/local/sbin/ssmbake apply --root '${var.root}' @FLAGS@ --report $report",
+      "/usr/local/sbin/ssmbake audit --root '${var.root}'",
+      "chmod 644 $report",
+    ]
+  }
+
+  provisioner "file" {
+    direction   = "download"
+    source      = "/var/tmp/ssmbake-report.json"
+    destination = var.report
+  }
+
+  provisioner "shell" {
+    remote_folder   = "/var/tmp"
+    execute_command = "{{.Vars}} sh -c 'if [ $(id -u) = 0 ]; then sh {{.Path}}; else sudo -E sh {{.Path}}; fi'"
+    inline          = ["rm /var/tmp/ssmbake-report.json"]
+  }

@@ -1,0 +1,32 @@
+# Bakes the SSM agent into a root tree that something else made and mounted.
+#   packer build -var root=/mnt/image ssmbake.pkr.hcl
+variable "root" {
+  type = string
+}
+
+variable "ssmbake" {
+  type        = string
+  default     = "ssmbake"
+  description = "The ssmbake binary for this machine."
+}
+
+variable "report" {
+  type    = string
+  default = "ssmbake-report.json"
+}
+
+source "null" "tree" {
+  communicator = "none"
+}
+
+build {
+  sources = ["source.null.tree"]
+
+  provisioner "shell-local" {
+    inline = [
+      "set -eu",
+      "${var.ssmbake} apply --root '${var.root}' @FLAGS@ --report '${var.report}'",
+      "${var.ssmbake} audit --root '${var.root}'",
+    ]
+  }
+}

@@ -1,0 +1,198 @@
+//! Packer runs what `export --format packer…` prints. Needs root, packer and QEMU.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use ssmbake_tests::machine::{COMMAND_LINE, Key, Machine, SshServer, disk, machine};
+use ssmbake_tests::mirror::Mirror;
+use ssmbake_tests::package::Signer;
+use ssmbake_tests::tree::debootstrapped;
+use ssmbake_tests::world::{V1, mirror, world};
+use ssmbake_tests::{must, outcome, ssmbake, ssmbake_bin};
+use tempfile::TempDir;
+
+/// A newcomer's directory: the program and the exported template.
+fn workplace(format: &str, url: &str, keyring: &Path) -> TempDir {
+    let dir = tempfile::tempdir().expect("directory");
+    std::os::unix::fs::symlink(ssmbake_bin(), dir.path().join("ssmbake")).expect("link");
+    let mut export = ssmbake(&["export", "--format", format, "--mirror", url, "--version", V1]);
+    export.args(["--region", "eu-west-1", "--keyring"]).arg(keyring);
+    must(export.arg("--out").arg(dir.path().join("ssmbake.pkr.hcl")));
+    dir
+}
+
+fn packer(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("packer");
+    command
+        .args(arguments)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display()))
+        .env("HOME", dir)
+        .env("TMPDIR", dir)
+        .env("CHECKPOINT_DISABLE", "1");
+    command
+}
+
+#[track_caller]
+fn is_enabled(root: &Path) {
+    let mut command = Command::new("systemctl");
+    must(
+        command
+            .arg("--root")
+            .arg(root)
+            .args(["is-enabled", "amazon-ssm-agent"]),
+    );
+}
+
+/// The signer's certificate, where the machine has it.
+const KEYRING: &str = "/etc/keyring.asc";
+
+/// The mirror as a machine in the same network namespace sees it.
+fn beside(mirror: &Mirror) -> String {
+    mirror.url.replace("localhost", "127.0.0.1")
+}
+
+fn build<'a>(variables: &'a [String]) -> Vec<&'a str> {
+    let mut arguments = vec!["build", "-color=false"];
+    variables.iter().for_each(|one| arguments.extend(["-var", one]));
+    arguments.push("ssmbake.pkr.hcl");
+    arguments
+}
+
+#[test]
+fn templates_are_valid_and_formatted() {
+    let (mirror, key) = (mirror(), Key::new());
+    let key = format!("ssh_private_key_file={}", key.path().display());
+    for (format, variables) in [
+        ("packer", vec!["source_ami=ami-1"]),
+        ("packer-chroot", vec!["source_ami=ami-1"]),
+        ("packer-qemu", vec!["image=ssmbake", &key]),
+        ("packer-ssh", vec!["host=localhost", &key]),
+        ("packer-tree", vec!["root=/mnt/image"]),
+    ] {
+        let dir = workplace(format, &beside(&mirror), Path::new("/k'\"e y/${x}{{y}}"));
+        let mut arguments = vec!["validate"];
+        variables.iter().for_each(|one| arguments.extend(["-var", one]));
+        must(packer(dir.path(), &arguments).arg("ssmbake.pkr.hcl"));
+        must(&mut packer(
+            dir.path(),
+            &["fmt", "-check", "-diff", "ssmbake.pkr.hcl"],
+        ));
+    }
+}
+
+#[test]
+fn a_machine_is_baked_over_ssh_and_its_report_comes_back() {
+    let (target, mirror, key) = (machine(), mirror(), Key::new());
+    let root = target.path();
+    fs::copy(&world().keyring, root.join("etc/keyring.asc")).expect("copy");
+    key.admit(root);
+    let server = SshServer::start(root);
+    let dir = workplace("packer-ssh", &beside(&mirror), Path::new(KEYRING));
+    let variables = server.variables(&key);
+    let (code, out, err) = outcome(&mut packer(dir.path(), &build(&variables)));
+    assert_eq!(code, 0, "{out}{err}");
+    // Each line of ours arrived, and only the warning that we asked for as an error, which Packer prints in red.
+    for line in ["verified", "install amazon-ssm-agent", "changed ", "SSMB006"] {
+        let is_there = |text: &str| text.starts_with("    null.machine: ") && text.contains(line);
+        assert!(out.lines().any(is_there), "{line}: {out}");
+    }
+    let red = out
+        .lines()
+        .filter(|line| line.contains("warning:") || line.contains("error:"));
+    let red: Vec<&str> = red.collect();
+    assert!(
+        red.len() == 1 && red[0].contains("are accepted as well") && err.is_empty(),
+        "{red:?}{err}"
+    );
+    is_enabled(root);
+    let report = fs::read(dir.path().join("ssmbake-report.json")).expect("report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let environment = &report["facts"]["environment"];
+    assert_eq!(
+        (&environment["place"]["value"], &environment["packer"]),
+        (&"container".into(), &"null".into())
+    );
+    assert!(
+        report["changed"].as_array().is_some_and(|paths| paths.len() > 10),
+        "{report}"
+    );
+    assert_eq!(left_behind(root), Vec::<String>::new());
+}
+
+/// What a build has left in the machine.
+fn left_behind(root: &Path) -> Vec<String> {
+    let entries = ["tmp", "var/tmp", "usr/local/sbin"]
+        .into_iter()
+        .flat_map(|dir| fs::read_dir(root.join(dir)).expect("directory"));
+    entries
+        .map(|entry| entry.expect("entry").path().display().to_string())
+        .collect()
+}
+
+#[test]
+fn a_build_that_cannot_be_verified_fails_and_leaves_nothing() {
+    let (target, mirror, key) = (machine(), mirror(), Key::new());
+    let root = target.path();
+    let stranger = Signer::new("rsa2048", None, "0");
+    fs::write(root.join("etc/keyring.asc"), stranger.certificate()).expect("keyring");
+    key.admit(root);
+    let server = SshServer::start(root);
+    let dir = workplace("packer-ssh", &beside(&mirror), Path::new(KEYRING));
+    let variables = server.variables(&key);
+    let (code, out, err) = outcome(&mut packer(dir.path(), &build(&variables)));
+    assert!(code == 1 && out.contains("hint: "), "{out}{err}");
+    assert!(format!("{out}{err}").contains("exit status: 5"), "{out}{err}");
+    assert!(!root.join("usr/bin/amazon-ssm-agent").exists());
+    // Packer's own script stays in a machine that it throws away.
+    let left = left_behind(root);
+    assert!(left.iter().all(|path| path.contains("/script_")), "{left:?}");
+}
+
+#[test]
+fn a_tree_is_baked_by_shell_local() {
+    let (target, mirror) = (debootstrapped("bookworm"), mirror());
+    let dir = workplace("packer-tree", &beside(&mirror), &world().keyring);
+    let variables = [format!("root={}", target.path().display())];
+    must(&mut packer(dir.path(), &build(&variables)));
+    is_enabled(target.path());
+    assert!(dir.path().join("ssmbake-report.json").exists());
+}
+
+#[test]
+fn a_disk_image_is_baked_by_qemu_and_is_ready_when_it_boots() {
+    let (target, mirror, key) = (machine(), mirror(), Key::new());
+    let root = target.path();
+    fs::copy(&world().keyring, root.join("etc/keyring.asc")).expect("copy");
+    key.admit(root);
+    // QEMU's own network has this machine's loopback at 10.0.2.2.
+    let url = mirror.url.replace("localhost", "10.0.2.2");
+    let dir = workplace("packer-qemu", &url, Path::new(KEYRING));
+    let image = disk(root, dir.path(), 1500);
+    let kernel = dir.path().display();
+    let variables = [
+        format!("image={}", image.display()),
+        format!("ssh_private_key_file={}", key.path().display()),
+        "format=raw".to_owned(),
+        "accelerator=tcg".to_owned(),
+        format!(
+            r#"qemuargs=[["-kernel","{kernel}/kernel"],["-initrd","{kernel}/initrd"],["-append","{COMMAND_LINE}"]]"#
+        ),
+    ];
+    let (code, out, err) = outcome(&mut packer(dir.path(), &build(&variables)));
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(dir.path().join("ssmbake-report.json").exists());
+    let machine = Machine::boot(&dir.path().join("output/packer-image"), dir.path());
+    let said = machine.ssh(&key, "systemctl is-enabled amazon-ssm-agent; systemctl is-active amazon-ssm-agent; dpkg --verify amazon-ssm-agent; ls /var/tmp /usr/local/sbin");
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.contains("systemd-private"))
+        .collect();
+    assert_eq!(
+        lines,
+        ["enabled", "active", "/usr/local/sbin:", "", "/var/tmp:"],
+        "{said}"
+    );
+}

@@ -104,11 +104,11 @@ pub struct Host {
     pub temp_dir: PathBuf,
 }
 
-/// Carries `plan` out.
+/// Carries `plan` out, the live steps included.
 pub fn apply(
     root: &Root,
     plan: &Plan,
-    verified: Option<&Verified>,
+    verified: Option<Verified>,
     host: &Host,
     checkpoint: &Checkpoint<'_>,
 ) -> Result<Outcome, ApplyError> {
@@ -116,7 +116,9 @@ pub fn apply(
         true => Some(hold_refresh(host.now)?),
         false => None,
     };
-    let outcome = change(root, plan, verified, host, checkpoint)?;
+    let outcome = change(root, plan, verified.as_ref(), host, checkpoint)?;
+    // Its open files are the agent's programs by now, and what is open for writing cannot be started.
+    drop(verified);
     let files = match outcome.changed.is_empty() {
         true => Files::AsBefore,
         false => Files::Changed,
@@ -152,7 +154,7 @@ fn hold_refresh(now: i64) -> Result<RefreshHold, ApplyError> {
 }
 
 /// The steps that change files: all of them or none.
-fn change(
+pub fn change(
     root: &Root,
     plan: &Plan,
     verified: Option<&Verified>,

@@ -8,7 +8,7 @@ use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::packages::deb::version::upstream;
 use crate::plan::no_agent;
-use crate::probe::{ConfigFacts, Facts};
+use crate::probe::{ConfigFacts, Facts, Place};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::service::{Enablement, InstallChannel};
@@ -111,7 +111,7 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
         (
             "SSMB010",
             "no identity of another machine is left",
-            identity(root)?,
+            identity(root, facts)?,
         ),
         (
             "SSMB011",
@@ -280,14 +280,26 @@ fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
     }
 }
 
-/// A baked registration or vault gives every clone one identity.
-fn identity(root: &Root) -> Result<Finding, IoError> {
+/// A baked registration or vault gives every clone one identity; a machine that nobody bakes has its own.
+fn identity(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+    let is_machine = facts.environment.place.value == Place::Live && facts.environment.packer.is_none();
+    Ok(match identity_path(root)? {
+        None => pass("none found"),
+        Some(path) if is_machine => warn(
+            format!("`{path}` exists, as it should on a machine that is registered"),
+            "remove it before an image is made of this machine",
+        ),
+        Some(path) => fail(
+            format!("`{path}` exists"),
+            "remove it before the image is published",
+        ),
+    })
+}
+
+fn identity_path(root: &Root) -> Result<Option<String>, IoError> {
     for path in ["/var/lib/amazon/ssm/registration", "/var/lib/amazon/ssm/Vault"] {
         if root.meta(&RootPath::fixed(path), Last::Keep)?.is_some() {
-            return Ok(fail(
-                format!("`{path}` exists"),
-                "remove it before the image is published",
-            ));
+            return Ok(Some(path.to_owned()));
         }
     }
     let dir = RootPath::fixed("/var/lib/amazon/ssm");
@@ -295,13 +307,7 @@ fn identity(root: &Root) -> Result<Finding, IoError> {
     let instance = entries
         .iter()
         .find(|entry| entry.name.starts_with("i-") || entry.name.starts_with("mi-"));
-    Ok(match instance {
-        Some(entry) => fail(
-            format!("`{dir}/{}` exists", entry.name),
-            "remove it before the image is published",
-        ),
-        None => pass("none found"),
-    })
+    Ok(instance.map(|entry| format!("{dir}/{}", entry.name)))
 }
 
 fn override_files(root: &Root) -> Result<Finding, IoError> {

@@ -161,10 +161,17 @@ const POSTINST: &str = "#!/bin/sh\nset -e\ncomm=$(cat /proc/1/comm 2>/dev/null |
     systemctl enable amazon-ssm-agent\n  systemctl start amazon-ssm-agent\n  systemctl daemon-reload\nfi\n";
 const PRERM: &str = "#!/bin/sh\nset -e\nexit 0\n";
 
-/// A shell script that records its start and environment, then sleeps; the rest is padding that gzip packs to about a
+// The registration is written as the agent writes it; options: -register -y -code C -id I -region R.
+const AGENT: &str = "#!/bin/sh\n\
+    if [ \"$1\" = -register ]; then\n  mkdir -p /var/lib/amazon/ssm/Vault\n\
+      printf '{\"ManagedInstanceID\":\"mi-0123456789abcdef0\",\"Region\":\"%s\"}' \"$8\" >/var/lib/amazon/ssm/registration\n\
+      exit 0\nfi\n\
+    mkdir -p /var/lib/amazon-test\nenv > /var/lib/amazon-test/started\nexec sleep infinity\nexit\n";
+
+/// A shell script that registers, or records its start and environment, then sleeps; the rest is padding that gzip packs to about a
 /// third, like the agent's own programs.
 pub(crate) fn binary(size: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = b"#!/bin/sh\nmkdir -p /var/lib/amazon-test\nenv > /var/lib/amazon-test/started\nexec sleep infinity\nexit\n".to_vec();
+    let mut bytes = AGENT.as_bytes().to_vec();
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     while bytes.len() < size {
         state ^= state << 13;

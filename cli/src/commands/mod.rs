@@ -191,7 +191,7 @@ impl Session<'_> {
             now: host::now(),
             temp_dir: self.temp_dir(),
         };
-        let outcome = apply::apply(&root, &plan, verified.as_ref(), &host, &|_| Ok(()))?;
+        let outcome = apply::apply(&root, &plan, verified, &host, &|_| Ok(()))?;
         for kept in &outcome.kept {
             self.console.warn(&format!(
                 "`{}` was kept as you changed it; the package's is `{}`",

@@ -38,8 +38,15 @@ pub(crate) fn start(manager: ServiceManager, channel: InstallChannel, files: Fil
             run("initctl", ["restart", PACKAGE]).or_else(|_| run("initctl", ["start", PACKAGE]))
         }
     }?;
-    if manager == ServiceManager::Systemd {
-        run("systemctl", ["is-active", "--quiet", unit])?;
+    if manager == ServiceManager::Systemd && run("systemctl", ["is-active", "--quiet", unit]).is_err() {
+        let asked = "--property=ActiveState,SubState,Result,ExecMainStatus";
+        let why = run("systemctl", ["show", asked, unit])?
+            .trim()
+            .replace('\n', ", ");
+        return Err(RunError {
+            program: unit.to_owned(),
+            why,
+        });
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use ssmbake_installers::apply::apply;
+use ssmbake_installers::apply::change;
 use ssmbake_installers::plan::Plan;
 use ssmbake_installers::root::Root;
 use ssmbake_manifests::{Arch, Family, Os, PackageFormat, ServiceManager, catalog};
@@ -282,7 +282,7 @@ fn a_failure_at_any_step_leaves_every_system_as_it_was() {
                     Ok(())
                 }
             };
-            if apply(&root, &plan, Some(&package), &host(), &checkpoint).is_ok() {
+            if change(&root, &plan, Some(&package), &host(), &checkpoint).is_ok() {
                 break;
             }
             let changed = diff(&before, &tree(target.path(), Times::Count));

@@ -206,6 +206,10 @@ echo $! >/run/zypp.pid
 run busy-zypper BAKE --lock-timeout 1 --set Agent.SelfUpdate=false
 wait
 run stale-zypper BAKE --set Agent.SelfUpdate=false
+systemctl unmask --runtime amazon-ssm-agent
+dpkg --purge amazon-ssm-agent
+run fresh BAKE --start
+run fresh-running systemctl is-active amazon-ssm-agent
 "#;
 
 #[test]
@@ -238,6 +242,9 @@ fn a_running_system_is_baked_beside_its_package_manager() {
     results.expect("busy-zypper", "8");
     assert!(results.read("busy-zypper.err").contains("/run/zypp.pid"));
     results.expect("stale-zypper", "20");
+    // Programs that somebody still holds open for writing do not start.
+    results.expect("fresh", "20");
+    assert_eq!(results.read("fresh-running.out").trim(), "active");
 }
 
 /// Before and after the lines of a session.

@@ -16,3 +16,4 @@ mod packer;
 mod rpm;
 mod snap;
 mod steps;
+mod vagrant;

@@ -54,7 +54,7 @@ fn beside(mirror: &Mirror) -> String {
     mirror.url.replace("localhost", "127.0.0.1")
 }
 
-fn build<'a>(variables: &'a [String]) -> Vec<&'a str> {
+fn build(variables: &[String]) -> Vec<&str> {
     let mut arguments = vec!["build", "-color=false"];
     variables.iter().for_each(|one| arguments.extend(["-var", one]));
     arguments.push("ssmbake.pkr.hcl");

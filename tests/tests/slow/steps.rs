@@ -6,7 +6,7 @@ use std::io;
 use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, Progress, Transport, TransportOptions, Verified,
 };
-use ssmbake_installers::apply::{Host, apply};
+use ssmbake_installers::apply::{Host, change};
 use ssmbake_installers::plan::{Plan, Step, VersionSpec};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::unnamed_file;
@@ -120,7 +120,7 @@ fn a_failure_at_any_step_leaves_the_tree_as_it_was() {
                 Ok(())
             }
         };
-        let result = apply(&root, &plan, Some(&package), &host(), &checkpoint);
+        let result = change(&root, &plan, Some(&package), &host(), &checkpoint);
         if result.is_ok() {
             break;
         }

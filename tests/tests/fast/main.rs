@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod bootstrap;
 mod cli;
 mod detect;
 mod hostile;

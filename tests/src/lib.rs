@@ -47,6 +47,13 @@ pub fn ssmbake(arguments: &[&str]) -> Command {
     command
 }
 
+/// A validator or such that scripts/setup installs from PyPI.
+pub fn tool(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/tools/bin")
+        .join(name)
+}
+
 /// Runs a command; panics with its output when it fails.
 pub fn must(command: &mut Command) -> Output {
     let output = command

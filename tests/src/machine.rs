@@ -44,6 +44,32 @@ pub fn machine() -> TempDir {
     })
 }
 
+/// A bookworm with cloud-init, which looks for its data in the tree and leaves the network alone.
+pub fn clouded() -> TempDir {
+    cached("bookworm-cloud", |tree| {
+        let include = "--include=ca-certificates,systemd-sysv,dbus,curl";
+        let mut debootstrap = Command::new("debootstrap");
+        must(
+            debootstrap
+                .args(["--variant=minbase", include, "bookworm"])
+                .arg(tree)
+                .arg(ARCHIVE),
+        );
+        // debootstrap does not resolve what cloud-init depends on; apt in the tree does, with this machine's network.
+        let script = "cat /etc/resolv.conf >\"$0/etc/resolv.conf\"; cat /etc/hosts >\"$0/etc/hosts\"; \
+            chroot \"$0\" sh -c 'apt-get -q update && apt-get -qy install --no-install-recommends cloud-init && apt-get clean'";
+        let mut install = Command::new("sh");
+        must(
+            install
+                .args(["-ec", script])
+                .arg(tree)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        );
+        let settings = "datasource_list: [NoCloud]\nnetwork: {config: disabled}\nlocale: C.UTF-8\n";
+        fs::write(tree.join("etc/cloud/cloud.cfg.d/99-test.cfg"), settings).expect("file");
+    })
+}
+
 /// An SSH key of its own for every test.
 #[derive(Debug)]
 pub struct Key {

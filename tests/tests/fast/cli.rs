@@ -84,7 +84,7 @@ fn every_verb_has_help_with_its_flags_a_manual_and_completions() {
     let text =
         |arguments: &[&str]| String::from_utf8_lossy(&must(&mut ssmbake(arguments)).stdout).into_owned();
     let script = text(&["completions", "bash"]);
-    for verb in ["detect", "plan", "apply", "audit", "revert", "regions"] {
+    for verb in ["detect", "plan", "apply", "audit", "revert", "regions", "export"] {
         let help = text(&[verb, "--help"]);
         let manual = text(&["man", verb]);
         assert!(manual.contains(&format!(".TH ssmbake-{verb}")), "{manual}");
@@ -345,4 +345,67 @@ fn stores_that_only_the_tree_can_update_are_named() {
     assert!(!plan().contains("jks-keystore"));
     fs::set_permissions(hook, fs::Permissions::from_mode(0o755)).expect("mode");
     assert!(plan().contains("jks-keystore"), "{}", plan());
+}
+
+#[test]
+fn snippets_are_refused_when_something_is_missing_or_odd() {
+    let digest = "ab".repeat(32);
+    for (arguments, says) in [
+        (vec!["--format", "packer"], "a region is needed"),
+        (vec!["--format", "cloud-init"], "must get ssmbake from somewhere"),
+        (
+            vec!["--format", "cloud-init", "--binary-url", "https://a/b"],
+            "--binary-sha256",
+        ),
+        (
+            vec![
+                "--format",
+                "preseed",
+                "--binary-url",
+                "ftp://a/b",
+                "--binary-sha256",
+                &digest,
+            ],
+            "no http or https URL",
+        ),
+        (
+            vec![
+                "--format",
+                "preseed",
+                "--binary-url",
+                "https://a/b",
+                "--binary-sha256",
+                "ab",
+            ],
+            "no SHA-256",
+        ),
+        (
+            vec!["--format", "mkosi", "--keyring", "a\nb"],
+            "control characters",
+        ),
+        (
+            vec!["--format", "mkosi", "--set", "Nothing.Known"],
+            "Nothing.Known",
+        ),
+        (vec!["--format", "packer", "--region", "nowhere"], "nowhere"),
+    ] {
+        let mut command = ssmbake(&["export"]);
+        let (code, out, err) = outcome(command.args(&arguments));
+        let expected = if says == "nowhere" { 4 } else { 2 };
+        assert!(
+            code == expected && err.contains(says) && out.is_empty(),
+            "{arguments:?}: {code}: {err}"
+        );
+    }
+    // The region of the environment goes with it, and so do options that came from there.
+    let mut command = ssmbake(&["export", "--format", "mkosi"]);
+    let command = command
+        .env("AWS_REGION", "eu-west-1")
+        .env("SSMBAKE_ROOTS", "legacy")
+        .env("SSMBAKE_FIPS", "true");
+    let (code, out, err) = outcome(command);
+    assert!(
+        code == 0 && out.contains("--region eu-west-1 --roots legacy --fips"),
+        "{out}{err}"
+    );
 }

@@ -52,3 +52,16 @@ fn the_readme_names_the_systems_of_the_catalog() {
     }
     assert_eq!(there, table());
 }
+
+#[test]
+fn the_readme_names_every_format_of_export() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(&path).expect("README");
+    for format in <ssmbake::args::FormatArg as clap::ValueEnum>::value_variants() {
+        let value = clap::ValueEnum::to_possible_value(format).expect("shown");
+        let name = value.get_name();
+        let is_named =
+            readme.contains(&format!("| `{name}` |")) || readme.contains("export --os") && name == "sh";
+        assert!(is_named, "{name}");
+    }
+}

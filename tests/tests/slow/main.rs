@@ -15,5 +15,6 @@ mod live;
 mod packer;
 mod rpm;
 mod snap;
+mod snippets;
 mod steps;
 mod vagrant;

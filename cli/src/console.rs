@@ -1,7 +1,6 @@
 //! The only place that prints. stdout: results and progress, one a line; stderr: warnings and errors.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the console")]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,6 +9,19 @@ use ssmbake_installers::acquire::Progress;
 
 use crate::args::Output;
 use crate::exit::{Failure, USAGE};
+
+/// A line. A reader that went away is no reason to stop what we are at.
+macro_rules! say {
+    ($stream:ident, $($words:tt)*) => {
+        drop(writeln!(std::io::$stream(), $($words)*))
+    };
+}
+
+/// Text as it is; stdout keeps what has no end of line, so it is sent on.
+fn put_text(text: &str) {
+    let mut stdout = std::io::stdout();
+    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+}
 
 /// Where words go.
 pub(crate) struct Console {
@@ -30,8 +42,12 @@ impl Console {
     /// A line for people, and the same as an event for programs.
     pub(crate) fn event(&self, name: &str, text: &str, details: Value) {
         match self.output {
-            Output::Human if !self.is_quiet => println!("{text}"),
-            Output::Jsonl => println!("{}", json!({ "schema": 1, "event": name, "details": details })),
+            Output::Human if !self.is_quiet => say!(stdout, "{text}"),
+            Output::Jsonl => say!(
+                stdout,
+                "{}",
+                json!({ "schema": 1, "event": name, "details": details })
+            ),
             _ => {}
         }
     }
@@ -39,10 +55,11 @@ impl Console {
     /// The result of the verb.
     pub(crate) fn result(&self, text: &str, document: &Value) {
         match self.output {
-            Output::Human if !self.is_quiet => print!("{text}"),
+            Output::Human if !self.is_quiet => put_text(text),
             Output::Human => {}
-            Output::Json => println!("{document:#}"),
-            Output::Jsonl => println!(
+            Output::Json => say!(stdout, "{document:#}"),
+            Output::Jsonl => say!(
+                stdout,
                 "{}",
                 json!({ "schema": 1, "event": "result", "details": document })
             ),
@@ -51,23 +68,29 @@ impl Console {
 
     /// Text that is the product itself: completions, manual page.
     pub(crate) fn raw(&self, text: &str) {
-        print!("{text}");
+        put_text(text);
     }
 
     pub(crate) fn warn(&self, text: &str) {
-        eprintln!("warning: {text}");
+        say!(stderr, "warning: {text}");
     }
 
     pub(crate) fn failure(&self, failure: &Failure) {
+        // A bar that was interrupted.
+        self.finished();
         let details = json!({ "code": failure.code, "message": failure.message, "hint": failure.hint });
         match self.output {
             Output::Human => {}
-            Output::Json => println!("{:#}", json!({ "schema": 1, "error": details })),
-            Output::Jsonl => println!("{}", json!({ "schema": 1, "event": "error", "details": details })),
+            Output::Json => say!(stdout, "{:#}", json!({ "schema": 1, "error": details })),
+            Output::Jsonl => say!(
+                stdout,
+                "{}",
+                json!({ "schema": 1, "event": "error", "details": details })
+            ),
         }
-        eprintln!("error: {}", failure.message);
+        say!(stderr, "error: {}", failure.message);
         if !failure.hint.is_empty() {
-            eprintln!("hint: {}", failure.hint);
+            say!(stderr, "hint: {}", failure.hint);
         }
     }
 }

@@ -38,7 +38,10 @@ pub const NOT_STARTED: u8 = 12;
 /// Changed, with --detailed-exitcode.
 pub const CHANGED: u8 = 20;
 
-/// Every code, for the test that keeps them apart.
+/// And the number of the signal that ended the program.
+pub const SIGNAL_BASE: u8 = 128;
+
+/// Every code but those of signals, for the test that keeps them apart.
 pub const ALL: [u8; 14] = [
     OK,
     INTERNAL,
@@ -166,6 +169,7 @@ impl From<NetworkError> for Failure {
             NetworkError::Connection { why, .. } if why.contains("certificate") => {
                 "name the server's CA with --ca-file"
             }
+            NetworkError::Interrupted { .. } => "",
             NetworkError::Connection { .. } | NetworkError::Timeout { .. } => {
                 "check network, proxy and --mirror"
             }

@@ -16,6 +16,7 @@ pub mod exit;
 mod host;
 mod render;
 mod request;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -22,6 +22,7 @@ pub mod config;
 mod digest;
 pub mod error;
 pub mod export;
+pub mod interrupt;
 pub mod packages;
 pub mod plan;
 pub mod probe;

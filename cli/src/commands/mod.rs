@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use clap::{ArgMatches, CommandFactory};
 use serde_json::{Value, json};
 use ssmbake_installers::apply::{ApplyError, Host};
+use ssmbake_installers::error::IoError;
+use ssmbake_installers::interrupt::Interrupt;
 use ssmbake_installers::packages::rpm::program::host_backend;
 use ssmbake_installers::plan::{Plan, Request};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
@@ -24,7 +26,7 @@ use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted, told};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
-use crate::{host, request};
+use crate::{host, request, signals};
 
 /// Between two looks at a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
@@ -36,13 +38,19 @@ pub(crate) fn run(
     environment: &Environment,
     console: &Console,
 ) -> Result<u8, Failure> {
+    // Only what changes something has something to take back.
+    let interrupt = match &cli.command {
+        Command::Apply(_) | Command::Revert => signals::listen()?,
+        _ => Interrupt::new(),
+    };
     let session = Session {
         cli,
+        interrupt: interrupt.clone(),
         environment,
         console,
         catalog: catalog(),
     };
-    match &cli.command {
+    let result = match &cli.command {
         Command::Detect => session.detect(),
         Command::Plan(wanted) => session.plan(wanted),
         Command::Apply(args) => session.apply(args),
@@ -57,7 +65,8 @@ pub(crate) fn run(
             Ok(exit::OK)
         }
         Command::Man { verb } => session.man(verb.as_deref()),
-    }
+    };
+    result.map_err(|failure| signals::explain(failure, &interrupt))
 }
 
 struct Session<'a> {
@@ -65,6 +74,7 @@ struct Session<'a> {
     environment: &'a Environment,
     console: &'a Console,
     catalog: &'static Catalog,
+    interrupt: Interrupt,
 }
 
 impl Session<'_> {
@@ -191,7 +201,7 @@ impl Session<'_> {
             now: host::now(),
             temp_dir: self.temp_dir(),
         };
-        let outcome = apply::apply(&root, &plan, verified, &host, &|_| Ok(()))?;
+        let outcome = apply::apply(&root, &plan, verified, &host, &|_| self.interrupt.check())?;
         for kept in &outcome.kept {
             self.console.warn(&format!(
                 "`{}` was kept as you changed it; the package's is `{}`",
@@ -224,6 +234,9 @@ impl Session<'_> {
                         is_said = true;
                     }
                     std::thread::sleep(LOCK_PAUSE);
+                    self.interrupt
+                        .check()
+                        .map_err(|error| IoError::new("wait for", "package managers", error))?;
                 }
                 other => return Ok(other?),
             }
@@ -287,7 +300,7 @@ impl Session<'_> {
 
     fn revert(&self) -> Result<u8, Failure> {
         let root = self.open()?;
-        let receipt = revert::revert(&root, self.epoch()?, &|_| Ok(()))?;
+        let receipt = revert::revert(&root, self.epoch()?, &|_| self.interrupt.check())?;
         let text = match &receipt {
             Some(receipt) => format!("took back {} paths\n", receipt.entries.len()),
             None => "nothing to take back: there is no receipt\n".to_owned(),

@@ -172,6 +172,7 @@ impl<'a> Network<'a> {
             proxy,
             timeout,
             retries: self.args.retries,
+            interrupt: self.session.interrupt.clone(),
         })?)
     }
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Client, NoProxy, Response, StatusCode, redirect};
 use url::Url;
+
+use crate::interrupt::Interrupt;
 
 const REDIRECTS: usize = 5;
 const CONNECT: Duration = Duration::from_secs(15);
@@ -35,6 +38,8 @@ pub struct TransportOptions {
     pub timeout: Duration,
     /// Tries of one request after the first.
     pub retries: u32,
+    /// Ends it early.
+    pub interrupt: Interrupt,
 }
 
 /// What became of a request.
@@ -43,6 +48,12 @@ pub enum NetworkError {
     /// No such URL, or none that we fetch.
     #[error("`{0}` is no URL to download from")]
     Url(String),
+    /// By a signal.
+    #[error("{url}: the download was stopped")]
+    Interrupted {
+        /// Without user information.
+        url: String,
+    },
     /// 404, 403 or 410.
     #[error("{url}: not there (status {status})")]
     NotFound {
@@ -120,6 +131,7 @@ pub struct Transport {
     runtime: tokio::runtime::Runtime,
     timeout: Duration,
     retries: u32,
+    interrupt: Interrupt,
 }
 
 enum Failure {
@@ -171,6 +183,7 @@ impl Transport {
             runtime: runtime.map_err(|error| setup(&error))?,
             timeout: options.timeout,
             retries: options.retries,
+            interrupt: options.interrupt.clone(),
         })
     }
 
@@ -204,13 +217,19 @@ impl Transport {
         url: &Url,
         work: impl Future<Output = Result<T, NetworkError>>,
     ) -> Result<T, NetworkError> {
-        let timed = async { tokio::time::timeout(self.timeout, work).await };
-        self.runtime.block_on(timed).unwrap_or_else(|_| {
-            Err(NetworkError::Timeout {
-                url: shown(url),
-                seconds: self.timeout.as_secs(),
-            })
-        })
+        let timed = async {
+            let work = std::pin::pin!(tokio::time::timeout(self.timeout, work));
+            match select(work, std::pin::pin!(self.interrupt.arrived())).await {
+                Either::Left((done, _)) => done.unwrap_or_else(|_| {
+                    Err(NetworkError::Timeout {
+                        url: shown(url),
+                        seconds: self.timeout.as_secs(),
+                    })
+                }),
+                Either::Right(_) => Err(NetworkError::Interrupted { url: shown(url) }),
+            }
+        };
+        self.runtime.block_on(timed)
     }
 
     async fn retrying<T>(

@@ -14,6 +14,7 @@ mod kill;
 mod live;
 mod packer;
 mod rpm;
+mod signals;
 mod snap;
 mod snippets;
 mod steps;

@@ -7,6 +7,7 @@ use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, Progress, Transport, TransportOptions, Verified,
 };
 use ssmbake_installers::apply::{Host, change};
+use ssmbake_installers::interrupt::Interrupt;
 use ssmbake_installers::plan::{Plan, Step, VersionSpec};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::unnamed_file;
@@ -36,6 +37,7 @@ pub(crate) fn host() -> Host {
 
 pub(crate) fn verified(root: &Root, mirror: &Mirror, plan: &Plan) -> Verified {
     let options = TransportOptions {
+        interrupt: Interrupt::new(),
         roots_der: Vec::new(),
         proxy: Default::default(),
         timeout: std::time::Duration::from_secs(30),

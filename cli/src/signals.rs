@@ -1,0 +1,52 @@
+//! SIGHUP, SIGINT and SIGTERM: the first lets a change be taken back, the second ends the program at once (the next run
+//! takes it back then).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use ssmbake_installers::interrupt::Interrupt;
+
+use crate::exit::{Failure, INCOMPLETE, INTERNAL, SIGNAL_BASE};
+use crate::host;
+
+const SIGNALS: [(i32, &str); 3] = [(SIGHUP, "SIGHUP"), (SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
+
+/// Listens from now on.
+pub(crate) fn listen() -> Result<Interrupt, Failure> {
+    let (interrupt, is_second) = (Interrupt::new(), Arc::new(AtomicBool::new(false)));
+    let ignored = host::ignored_signals();
+    for (signal, _) in SIGNALS {
+        // `nohup` and shells in the background want it to stay so.
+        if ignored >> (signal - 1) & 1 == 1 {
+            continue;
+        }
+        // Handlers run in this order: the first signal does not see itself.
+        flag::register_conditional_shutdown(signal, i32::from(SIGNAL_BASE) + signal, Arc::clone(&is_second))
+            .and_then(|_| flag::register(signal, Arc::clone(&is_second)))
+            .and_then(|_| flag::register_usize(signal, interrupt.slot(), signal as usize))
+            .map_err(|error| Failure::new(INTERNAL, error, "please report this"))?;
+    }
+    Ok(interrupt)
+}
+
+/// What a failure is called that a signal caused.
+pub(crate) fn explain(failure: Failure, interrupt: &Interrupt) -> Failure {
+    let Some((signal, name)) = interrupt
+        .signal()
+        .and_then(|number| SIGNALS.into_iter().find(|(signal, _)| *signal as usize == number))
+    else {
+        return failure;
+    };
+    // The tree is what counts.
+    if failure.code == INCOMPLETE {
+        return failure;
+    }
+    let message = format!("interrupted by {name}: {}", failure.message);
+    Failure::new(
+        SIGNAL_BASE + signal as u8,
+        message,
+        "nothing is left changed; run it again",
+    )
+}

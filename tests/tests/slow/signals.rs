@@ -1,0 +1,121 @@
+//! SIGINT, SIGTERM and SIGHUP at any instant: all is taken back at once, and the exit code says so.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use ssmbake_tests::digest::{Times, diff, tree};
+use ssmbake_tests::mirror::Fault;
+use ssmbake_tests::tree::MiniTree;
+use ssmbake_tests::world::{FOLDER, V1, apply, mirror};
+use ssmbake_tests::{must, ssmbake};
+
+const SIGNALS: [(Signal, i32); 3] = [(Signal::HUP, 1), (Signal::INT, 2), (Signal::TERM, 15)];
+
+/// Starts `command`, sends `signal` after `delay`; how it ended and what it said.
+fn interrupted(command: &mut Command, delay: Duration, signal: Signal) -> (ExitStatus, String) {
+    let child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start");
+    let pid = Pid::from_raw(child.id().cast_signed()).expect("process");
+    std::thread::sleep(delay);
+    // It may be over.
+    let _over = kill_process(pid, signal);
+    let output = child.wait_with_output().expect("end");
+    (
+        output.status,
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn a_signal_at_any_instant_takes_all_back() {
+    let mirror = mirror();
+    let temp = tempfile::tempdir().expect("directory");
+    let mut delay = Duration::from_millis(100);
+    let mut counts = [0, 0, 0];
+    for number in 0..90 {
+        let target = MiniTree::debian();
+        let before = tree(target.path(), Times::Count);
+        let (signal, code) = SIGNALS[number % SIGNALS.len()];
+        let mut command = apply(target.path(), &mirror, V1);
+        let (status, said) = interrupted(command.env("TMPDIR", temp.path()), delay, signal);
+        assert_eq!(std::fs::read_dir(temp.path()).expect("directory").count(), 0);
+        if status.success() {
+            must(ssmbake(&["audit", "--root"]).arg(target.path()));
+            delay = delay.mul_f64(0.85);
+            counts[0] += 1;
+            continue;
+        }
+        delay = delay.mul_f64(1.04);
+        assert_eq!(
+            diff(&before, &tree(target.path(), Times::Count)),
+            Vec::<String>::new(),
+            "{said}"
+        );
+        if status.signal() == Some(code) {
+            // Before it listened there was nothing to take back.
+            counts[1] += 1;
+            continue;
+        }
+        assert_eq!(status.code(), Some(128 + code), "{said}");
+        assert!(
+            said.contains("error: interrupted by SIG") && said.contains("hint: "),
+            "{said}"
+        );
+        counts[2] += 1;
+    }
+    println!(
+        "finished {}, not yet listening {}, taken back {}",
+        counts[0], counts[1], counts[2]
+    );
+    assert!(counts[0] > 0 && counts[2] > 10, "{counts:?}");
+}
+
+#[test]
+fn a_silent_server_does_not_hold_a_signal_up() {
+    let mirror = mirror();
+    mirror.fault(&format!("{V1}/{FOLDER}/amazon-ssm-agent.deb"), Fault::Stall);
+    let target = MiniTree::debian();
+    let before = tree(target.path(), Times::Count);
+    let started = Instant::now();
+    let mut command = apply(target.path(), &mirror, V1);
+    let (status, said) = interrupted(&mut command, Duration::from_secs(2), Signal::INT);
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(started.elapsed() < Duration::from_secs(6), "{said}");
+    assert_eq!(
+        diff(&before, &tree(target.path(), Times::Count)),
+        Vec::<String>::new()
+    );
+    // A second signal does not wait for anything, and what nohup wants ignored is.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg0("sh");
+    let command = apply(target.path(), &mirror, V1);
+    shell
+        .arg(command.get_program())
+        .args(command.get_args())
+        .args(["--timeout", "4"])
+        .env_clear();
+    let (status, said) = interrupted(&mut shell, Duration::from_secs(1), Signal::HUP);
+    assert_eq!(status.code(), Some(6), "{said}");
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_nothing() {
+    let mirror = mirror();
+    let target = MiniTree::debian();
+    let command = apply(target.path(), &mirror, V1);
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "set -o pipefail; \"$@\" 2>&1 | true", "bash"]);
+    must(
+        shell
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin"),
+    );
+    must(ssmbake(&["audit", "--root"]).arg(target.path()));
+}

@@ -27,7 +27,8 @@ const EXAMPLES: &str = "Examples:
 Exit codes:
   0 ok, 1 internal error, 2 usage, 3 unsupported OS or architecture, 4 unknown region, 5 verification failed,
   6 network, 7 target I/O or permission, 8 conflict, 9 audit found failures, 10 failed and rolled back,
-  11 failed and roll-back incomplete, 12 installed but not started, 20 changed (with --detailed-exitcode)";
+  11 failed and roll-back incomplete, 12 installed but not started, 20 changed (with --detailed-exitcode), 128 and the
+  number of a signal: interrupted and taken back";
 
 /// Options of every verb.
 #[derive(Debug, Args)]
@@ -100,6 +101,9 @@ const EXPORT_EXAMPLE: &str = "Examples:
   a template for Packer that bakes a copy of an AMI:
   ssmbake export --format packer --region eu-west-1 --out ssmbake.pkr.hcl
 
+  what the account needs, for machines outside of EC2:
+  ssmbake export --format iam --target hybrid --region eu-west-1 --account 123456789012
+
   user data that installs the agent at first boot:
   ssmbake export --format cloud-init --region eu-west-1 --binary-url https://example.com/ssmbake --binary-sha256 HEX";
 
@@ -131,6 +135,20 @@ pub struct ExportArgs {
         requires = "binary_url"
     )]
     pub binary_sha256: Option<String>,
+    /// For iam: a further region of the same partition; may be repeated
+    #[arg(
+        long,
+        env = "SSMBAKE_ALSO_REGION",
+        value_name = "REGION",
+        value_delimiter = ','
+    )]
+    pub also_region: Vec<String>,
+    /// For iam with --target hybrid: the number of the account that makes the activations
+    #[arg(long, env = "SSMBAKE_ACCOUNT", value_name = "NUMBER")]
+    pub account: Option<String>,
+    /// For iam and cloudformation: the bucket that the output of commands goes to
+    #[arg(long, env = "SSMBAKE_OUTPUT_BUCKET", value_name = "NAME")]
+    pub output_bucket: Option<String>,
     /// Write to a file
     #[arg(long, env = "SSMBAKE_OUT", value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -172,6 +190,10 @@ pub enum FormatArg {
     Debos,
     /// A container image
     Dockerfile,
+    /// The policies of the machines' role
+    Iam,
+    /// A template with role, endpoints, notifications and output bucket
+    Cloudformation,
 }
 
 /// The options of `apply` among those that were given, as one would type them.

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::Access;
 use crate::agent::AgentFacts;
 use crate::config_keys::ConfigKey;
 use crate::identification::Identification;
@@ -27,6 +28,7 @@ pub struct Catalog {
     anchors: OnceLock<Vec<TrustAnchor>>,
     signing_keys: OnceLock<Vec<SigningKey>>,
     config_keys: OnceLock<Vec<ConfigKey>>,
+    access: OnceLock<Access>,
 }
 
 /// The catalog that is part of this binary.
@@ -39,6 +41,7 @@ pub fn catalog() -> &'static Catalog {
         anchors: OnceLock::new(),
         signing_keys: OnceLock::new(),
         config_keys: OnceLock::new(),
+        access: OnceLock::new(),
     };
     &EMBEDDED
 }
@@ -71,6 +74,12 @@ impl Catalog {
         };
         let by = |identity: &OsIdentity<'_>| self.oses().iter().find(|os| os.accepts(identity));
         by(seen).or_else(|| by(&plain))
+    }
+
+    /// What an account grants.
+    pub fn access(&self) -> &Access {
+        self.access
+            .get_or_init(|| parse("access", include_str!("../access.toml")))
     }
 
     /// How systems are told apart besides os-release.

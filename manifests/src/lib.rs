@@ -7,6 +7,7 @@
 //! | [`regions`] | partitions, regions, host names of the services the agent talks to | `regions.toml`, made by `scripts/refresh-regions` |
 //! | [`trust`] | the six TLS roots of AWS endpoints | `roots.toml`, `roots/*.pem` |
 //! | [`keys`] | the OpenPGP keys that sign agent packages | `keys.toml` |
+//! | [`access`] | what an account grants: actions, buckets, endpoints | `access.toml` |
 //! | [`config_keys`] | keys of `amazon-ssm-agent.json`, their types and ranges | `config-keys.toml` |
 //! | [`hex`] | hexadecimal text | |
 //! | [`words`] | the error of a word that no enum here has | |
@@ -17,6 +18,7 @@
 //! What this crate is not: it detects nothing (it is asked with what a probe has read), decides nothing and verifies
 //! nothing. Adding a release of a known family is one file in `os/`.
 
+pub mod access;
 pub mod agent;
 mod catalog;
 pub mod config_keys;
@@ -28,6 +30,7 @@ pub mod regions;
 pub mod trust;
 pub mod words;
 
+pub use access::{Access, Grant};
 pub use agent::{
     Advisory, AgentFacts, AgentVersion, Channel, DownloadLayout, InvalidVersion, KernelLimit, Limits,
 };

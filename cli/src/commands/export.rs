@@ -4,9 +4,11 @@ use std::fs::File;
 
 use serde_json::{Value, json};
 use ssmbake_installers::error::IoError;
+use ssmbake_installers::export::account::{self, Account, NoAccount};
 use ssmbake_installers::export::snippet::{self, Binary, Snippet};
 use ssmbake_installers::probe::Facts;
 use ssmbake_installers::{export, plan};
+use ssmbake_manifests::Region;
 
 use super::Session;
 use super::network::{Network, package_of};
@@ -16,6 +18,9 @@ use crate::{host, request};
 
 impl Session<'_> {
     pub(super) fn export(&self, args: &ExportArgs, told: &[String]) -> Result<u8, Failure> {
+        if matches!(args.format, FormatArg::Iam | FormatArg::Cloudformation) {
+            return self.account(args);
+        }
         match snippet_of(args.format) {
             Some(snippet) => self.snippet(snippet, args, told),
             None => self.script(args),
@@ -64,6 +69,71 @@ impl Session<'_> {
             ),
         })?;
         self.put_out(args, &text, &json!({ "schema": 1, "text": text }))
+    }
+
+    /// What the account needs.
+    fn account(&self, args: &ExportArgs) -> Result<u8, Failure> {
+        let usage = |what: String, hint: &str| Failure::new(exit::USAGE, what, hint);
+        let request = self.request(&args.apply.wanted)?;
+        let mut regions: Vec<Region> = request.region.into_iter().collect();
+        let mut warnings = Vec::new();
+        for id in &args.also_region {
+            regions.push(request::find_region(id, self.catalog, &mut warnings)?);
+        }
+        warnings.iter().for_each(|warning| self.console.warn(warning));
+        let Some(first) = regions.first() else {
+            return Err(usage(
+                "a region is needed".to_owned(),
+                "use --region eu-west-1 (or yours)",
+            ));
+        };
+        if let Some(other) = regions.iter().find(|region| region.partition != first.partition) {
+            let what = format!("{} and {} are in different partitions", first.id, other.id);
+            return Err(usage(
+                what,
+                "an account is in one partition: export once for each",
+            ));
+        }
+        if args.format == FormatArg::Cloudformation && regions.len() > 1 {
+            let hint = "the template names no region: make a stack of it in each";
+            return Err(usage("a stack is in one region".to_owned(), hint));
+        }
+        let partition = self.catalog.regions().partition_of(first).ok_or_else(|| {
+            Failure::new(
+                exit::INTERNAL,
+                "a region without a partition",
+                "please report this",
+            )
+        })?;
+        let is_number = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(odd) = args.account.as_deref().filter(|text| !is_number(text)) {
+            return Err(usage(
+                format!("`{odd}` is no account number"),
+                "give its twelve digits",
+            ));
+        }
+        if let Some(odd) = args.output_bucket.as_deref().filter(|name| !is_bucket(name)) {
+            return Err(usage(
+                format!("`{odd}` is no bucket name"),
+                "give its name, without s3://",
+            ));
+        }
+        let account = Account {
+            target: request.target,
+            regions: &regions,
+            partition,
+            account: args.account.as_deref(),
+            output_bucket: args.output_bucket.as_deref(),
+        };
+        let access = self.catalog.access();
+        let document = match args.format {
+            FormatArg::Cloudformation => account::cloudformation(&account, access),
+            _ => account::iam(&account, access).map_err(|NoAccount| {
+                let what = "the role of hybrid machines is for the activations of one account".to_owned();
+                usage(what, "give --account NUMBER")
+            })?,
+        };
+        self.put_out(args, &format!("{document:#}\n"), &document)
     }
 
     fn script(&self, args: &ExportArgs) -> Result<u8, Failure> {
@@ -134,7 +204,7 @@ impl Session<'_> {
 
 fn snippet_of(format: FormatArg) -> Option<Snippet> {
     Some(match format {
-        FormatArg::Sh => return None,
+        FormatArg::Sh | FormatArg::Iam | FormatArg::Cloudformation => return None,
         FormatArg::Packer => Snippet::Packer,
         FormatArg::PackerChroot => Snippet::PackerChroot,
         FormatArg::PackerQemu => Snippet::PackerQemu,
@@ -150,6 +220,12 @@ fn snippet_of(format: FormatArg) -> Option<Snippet> {
         FormatArg::Debos => Snippet::Debos,
         FormatArg::Dockerfile => Snippet::Dockerfile,
     })
+}
+
+/// As S3 has them: 3 to 63 lower-case letters, digits, dots and hyphens.
+fn is_bucket(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    (3..=63).contains(&name.len()) && name.bytes().all(is_inner) && !name.starts_with(['.', '-'])
 }
 
 /// An export has no target to unpack into; the caller falls back to private files.

@@ -1,5 +1,6 @@
 //! Plans and command lines for others to carry out.
 
+pub mod account;
 pub mod sh;
 pub mod snippet;
 

@@ -388,6 +388,48 @@ fn snippets_are_refused_when_something_is_missing_or_odd() {
             "Nothing.Known",
         ),
         (vec!["--format", "packer", "--region", "nowhere"], "nowhere"),
+        (vec!["--format", "iam"], "a region is needed"),
+        (
+            vec!["--format", "iam", "--target", "hybrid", "--region", "eu-west-1"],
+            "--account NUMBER",
+        ),
+        (
+            vec!["--format", "iam", "--region", "eu-west-1", "--account", "12"],
+            "no account number",
+        ),
+        (
+            vec![
+                "--format",
+                "iam",
+                "--region",
+                "eu-west-1",
+                "--also-region",
+                "cn-north-1",
+            ],
+            "different partitions",
+        ),
+        (
+            vec![
+                "--format",
+                "iam",
+                "--region",
+                "eu-west-1",
+                "--output-bucket",
+                "s3://x",
+            ],
+            "no bucket name",
+        ),
+        (
+            vec![
+                "--format",
+                "cloudformation",
+                "--region",
+                "eu-west-1",
+                "--also-region",
+                "eu-west-2",
+            ],
+            "a stack is in one region",
+        ),
     ] {
         let mut command = ssmbake(&["export"]);
         let (code, out, err) = outcome(command.args(&arguments));

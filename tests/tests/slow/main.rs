@@ -6,6 +6,7 @@
     reason = "tests work on the build machine and may panic"
 )]
 
+mod account;
 mod debian;
 mod export;
 mod families;

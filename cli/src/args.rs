@@ -73,8 +73,9 @@ pub enum Command {
     Plan(Box<Wanted>),
     /// Install, enable and configure the agent in a root tree
     Apply(Box<ApplyArgs>),
-    /// Check whether a root tree is ready for Systems Manager
-    Audit,
+    /// Check whether a root tree is ready for Systems Manager; on a running machine its access and network too
+    #[command(after_help = AUDIT_EXAMPLE)]
+    Audit(AuditArgs),
     /// Take back what `apply` did
     Revert,
     /// Print a plan as a script for machines where this program does not run, or a snippet for Packer, cloud-init and others
@@ -92,6 +93,35 @@ pub enum Command {
         /// The verb
         verb: Option<String>,
     },
+}
+
+const AUDIT_EXAMPLE: &str = "Examples:
+  ssmbake audit --root /mnt/image
+  ssmbake audit --region eu-west-1 --output-bucket my-bucket";
+
+/// What `audit` takes.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Check access, endpoints and clock as well; the default on a running machine outside of Packer
+    #[arg(long, env = "SSMBAKE_NETWORK", overrides_with = "no_network")]
+    pub network: bool,
+    /// Check the tree only
+    #[arg(long, overrides_with = "network")]
+    pub no_network: bool,
+    /// The region, instead of the one of the registration or of the instance
+    #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// A bucket of yours that must be there, for the output of commands
+    #[arg(long, env = "SSMBAKE_OUTPUT_BUCKET", value_name = "NAME")]
+    pub output_bucket: Option<String>,
+    /// Seconds for each name, connection and answer
+    #[arg(
+        long,
+        env = "SSMBAKE_CONNECT_TIMEOUT",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
+    pub connect_timeout: u64,
 }
 
 const EXPORT_EXAMPLE: &str = "Examples:
@@ -237,6 +267,20 @@ pub struct RegionsArgs {
     /// The systems instead: whether Patch Manager, Session Manager and the agent's update of itself work there
     #[arg(long, conflicts_with = "region")]
     pub systems: bool,
+    /// By the time that this machine takes to their endpoint and back: the one to choose for machines outside of EC2
+    #[arg(long, conflicts_with_all = ["region", "systems"])]
+    pub nearest: bool,
+    /// For --nearest: of this partition
+    #[arg(long, default_value = "aws", value_name = "PARTITION")]
+    pub partition: String,
+    /// For --nearest: seconds to wait for each
+    #[arg(
+        long,
+        env = "SSMBAKE_CONNECT_TIMEOUT",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
+    pub connect_timeout: u64,
 }
 
 /// What the image shall be like.

@@ -106,6 +106,21 @@ pub(crate) fn sha256(text: &str) -> Result<String, Failure> {
     }
 }
 
+/// A name as S3 has them: 3 to 63 lower-case letters, digits, dots and hyphens.
+pub(crate) fn bucket(name: &str) -> Result<(), Failure> {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    let is_good =
+        (3..=63).contains(&name.len()) && name.bytes().all(is_inner) && !name.starts_with(['.', '-']);
+    match is_good {
+        true => Ok(()),
+        false => Err(Failure::new(
+            USAGE,
+            format!("`{name}` is no bucket name"),
+            "give its name, without s3://",
+        )),
+    }
+}
+
 /// An http or https URL, as it was given.
 pub(crate) fn web_url(text: &str) -> Result<String, Failure> {
     match text.starts_with("https://") || text.starts_with("http://") {

@@ -112,11 +112,8 @@ impl Session<'_> {
                 "give its twelve digits",
             ));
         }
-        if let Some(odd) = args.output_bucket.as_deref().filter(|name| !is_bucket(name)) {
-            return Err(usage(
-                format!("`{odd}` is no bucket name"),
-                "give its name, without s3://",
-            ));
+        if let Some(name) = args.output_bucket.as_deref() {
+            request::bucket(name)?;
         }
         let account = Account {
             target: request.target,
@@ -220,12 +217,6 @@ fn snippet_of(format: FormatArg) -> Option<Snippet> {
         FormatArg::Debos => Snippet::Debos,
         FormatArg::Dockerfile => Snippet::Dockerfile,
     })
-}
-
-/// As S3 has them: 3 to 63 lower-case letters, digits, dots and hyphens.
-fn is_bucket(name: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
-    (3..=63).contains(&name.len()) && name.bytes().all(is_inner) && !name.starts_with(['.', '-'])
 }
 
 /// An export has no target to unpack into; the caller falls back to private files.

@@ -1,7 +1,9 @@
 //! One function a verb. They connect the phases; the phases do the work.
 
+mod audit;
 mod export;
 mod network;
+mod regions;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,12 +19,12 @@ use ssmbake_installers::plan::{Plan, Request};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::{self, Settled};
-use ssmbake_installers::{apply, audit, plan, revert};
-use ssmbake_manifests::{Catalog, HostVariant, Service, catalog};
+use ssmbake_installers::{apply, plan, revert};
+use ssmbake_manifests::{Catalog, catalog};
 
 use self::network::Network;
 use crate::Environment;
-use crate::args::{ApplyArgs, Cli, Command, RegionsArgs, Wanted, told};
+use crate::args::{ApplyArgs, Cli, Command, Wanted, told};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
@@ -54,7 +56,7 @@ pub(crate) fn run(
         Command::Detect => session.detect(),
         Command::Plan(wanted) => session.plan(wanted),
         Command::Apply(args) => session.apply(args),
-        Command::Audit => session.audit(),
+        Command::Audit(args) => session.audit(args),
         Command::Revert => session.revert(),
         Command::Export(args) => session.export(args, &told(matches)),
         Command::Regions(args) => session.regions(args),
@@ -278,26 +280,6 @@ impl Session<'_> {
         Ok(plan.request)
     }
 
-    fn audit(&self) -> Result<u8, Failure> {
-        let root = self.open()?;
-        let facts = self.facts(&root)?;
-        if facts.windows.is_some() {
-            let hint = "`detect` works there";
-            return Err(Failure::new(
-                exit::UNSUPPORTED,
-                "this version audits no Windows trees",
-                hint,
-            ));
-        }
-        let report = audit::audit(&root, &facts, self.catalog)?;
-        self.finish(&render::report(&report), &report)?;
-        Ok(if report.has_failures() {
-            exit::AUDIT
-        } else {
-            exit::OK
-        })
-    }
-
     fn revert(&self) -> Result<u8, Failure> {
         let root = self.open()?;
         let receipt = revert::revert(&root, self.epoch()?, &|_| self.interrupt.check())?;
@@ -306,55 +288,6 @@ impl Session<'_> {
             None => "nothing to take back: there is no receipt\n".to_owned(),
         };
         self.finish(&text, &receipt)?;
-        Ok(exit::OK)
-    }
-
-    fn regions(&self, args: &RegionsArgs) -> Result<u8, Failure> {
-        if args.systems {
-            return self.systems();
-        }
-        let mut warnings = Vec::new();
-        let regions = match &args.region {
-            Some(id) => vec![request::find_region(id, self.catalog, &mut warnings)?],
-            None => self.catalog.regions().all().to_vec(),
-        };
-        warnings.iter().for_each(|warning| self.console.warn(warning));
-        let services = [
-            Service::Ssm,
-            Service::Ssmmessages,
-            Service::Ec2messages,
-            Service::S3,
-            Service::Kms,
-            Service::Logs,
-        ];
-        let mut text = String::new();
-        let mut rows = Vec::new();
-        for region in &regions {
-            let host = |service, variant| self.catalog.regions().host(region, service, variant);
-            let fips = host(Service::Ssm, HostVariant::Fips).map_or("", |_| " fips");
-            text.push_str(&format!(
-                "{:<16} {:<12} {}{fips}\n",
-                region.id, region.partition, region.description
-            ));
-            let hosts = |variant| -> Value {
-                services
-                    .iter()
-                    .map(|one| (one.to_string(), json!(host(*one, variant))))
-                    .collect::<serde_json::Map<_, _>>()
-                    .into()
-            };
-            if args.region.is_some() {
-                services
-                    .iter()
-                    .filter_map(|one| host(*one, HostVariant::Standard))
-                    .for_each(|host| {
-                        text.push_str(&format!("  {host}\n"));
-                    });
-            }
-            rows.push(json!({ "id": region.id, "partition": region.partition, "description": region.description,
-                "hosts": hosts(HostVariant::Standard), "fips": hosts(HostVariant::Fips), "dual-stack": hosts(HostVariant::DualStack) }));
-        }
-        self.finish(&text, &rows)?;
         Ok(exit::OK)
     }
 

@@ -136,30 +136,7 @@ impl<'a> Network<'a> {
     fn connect(&self) -> Result<Transport, Failure> {
         let environment = self.session.environment;
         let variable = |names: [&str; 2]| names.iter().find_map(|name| environment.get(*name).cloned());
-        let mut roots_der: Vec<Vec<u8>> = self
-            .session
-            .catalog
-            .anchors()
-            .iter()
-            .map(|anchor| anchor.der())
-            .collect();
-        let named = variable(["AWS_CA_BUNDLE", "SSL_CERT_FILE"]).map(PathBuf::from);
-        let bundle = named
-            .and_then(|path| host::read(&path).ok())
-            .or_else(host::ca_bundle);
-        let files = self
-            .args
-            .ca_file
-            .iter()
-            .map(|path| host::read(path))
-            .collect::<Result<Vec<_>, _>>()?;
-        for bytes in files.iter().chain(&bundle) {
-            roots_der.extend(
-                pem_blocks(bytes)
-                    .into_iter()
-                    .map(|certificate| certificate.der().to_vec()),
-            );
-        }
+        let roots_der = roots_der(self.session, &self.args.ca_file)?;
         let flag = self.args.download_proxy.clone();
         let proxy = ProxySettings {
             https: flag.clone().or_else(|| variable(["HTTPS_PROXY", "https_proxy"])),
@@ -175,4 +152,33 @@ impl<'a> Network<'a> {
             interrupt: self.session.interrupt.clone(),
         })?)
     }
+}
+
+/// AWS's roots, this machine's, and those of `files`, DER.
+pub(super) fn roots_der(session: &Session<'_>, files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
+    let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"]
+        .iter()
+        .find_map(|name| session.environment.get(*name))
+        .map(PathBuf::from);
+    let bundle = named
+        .and_then(|path| host::read(&path).ok())
+        .or_else(host::ca_bundle);
+    let files = files
+        .iter()
+        .map(|path| host::read(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut roots: Vec<Vec<u8>> = session
+        .catalog
+        .anchors()
+        .iter()
+        .map(|anchor| anchor.der())
+        .collect();
+    for bytes in files.iter().chain(&bundle) {
+        roots.extend(
+            pem_blocks(bytes)
+                .into_iter()
+                .map(|certificate| certificate.der().to_vec()),
+        );
+    }
+    Ok(roots)
 }

@@ -9,6 +9,7 @@ use reqwest::{Client, NoProxy, Response, StatusCode, redirect};
 use url::Url;
 
 use crate::interrupt::Interrupt;
+use crate::tls;
 
 const REDIRECTS: usize = 5;
 const CONNECT: Duration = Duration::from_secs(15);
@@ -147,14 +148,7 @@ impl Transport {
     /// Sets a client up. Only the given roots are trusted, so a machine without a CA bundle works too.
     pub fn new(options: &TransportOptions) -> Result<Self, NetworkError> {
         let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(options.roots_der.iter().map(|der| der.clone().into()));
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| setup(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls::config(&options.roots_der).map_err(|error| setup(&error))?;
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .no_proxy()

@@ -139,7 +139,8 @@ fn typed(kind: &ConfigKind, path: &str, raw: &str) -> Result<Value, SettingError
 }
 
 /// The key that holds a service's endpoint. The agent has none for the log service.
-fn endpoint_key(service: Service) -> Option<&'static str> {
+/// The section whose `Endpoint` is of `service`.
+pub(crate) fn endpoint_key(service: Service) -> Option<&'static str> {
     match service {
         Service::Ssm => Some("Ssm"),
         Service::Ec2messages => Some("Mds"),

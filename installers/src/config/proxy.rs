@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use ssmbake_manifests::ServiceManager;
 
 use super::{SettingError, wrong};
-use crate::root::RootPath;
+use crate::error::IoError;
+use crate::root::{Root, RootPath};
 use crate::service::{InstallChannel, upstart};
 
 /// Without it the agent asks the proxy for its credentials and gets none.
@@ -13,6 +14,8 @@ const IMDS: &str = "169.254.169.254";
 const DROP_IN: &str = "/etc/systemd/system/amazon-ssm-agent.service.d/10-ssmbake-proxy.conf";
 const SNAP_DROP_IN: &str =
     "/etc/systemd/system/snap.amazon-ssm-agent.amazon-ssm-agent.service.d/10-ssmbake-proxy.conf";
+
+const LIMIT: usize = 1024 * 1024;
 
 /// What the agent reads from its environment.
 const VARIABLES: [&str; 3] = ["http_proxy", "https_proxy", "no_proxy"];
@@ -99,6 +102,57 @@ impl Proxy {
         }
         text + &self.render(manager)
     }
+}
+
+/// The URL and the exceptions that the agent's service has in `root`, whoever wrote them.
+pub fn in_force(
+    root: &Root,
+    manager: ServiceManager,
+    channel: InstallChannel,
+) -> Result<Option<(String, String)>, IoError> {
+    let place = place(manager, channel);
+    let mut texts = Vec::new();
+    match (manager, place.parent()) {
+        (ServiceManager::Systemd, Some(dir)) => {
+            let mut names: Vec<String> = root
+                .read_dir(&dir)?
+                .unwrap_or_default()
+                .into_iter()
+                .map(|one| one.name)
+                .collect();
+            names.retain(|name| name.ends_with(".conf"));
+            names.sort();
+            for path in names.iter().filter_map(|name| dir.join(name).ok()) {
+                texts.extend(root.read_if_file(&path, LIMIT)?);
+            }
+        }
+        _ => texts.extend(root.read_if_file(&place, LIMIT)?),
+    }
+    let mut url = None;
+    let mut hosts = String::new();
+    for text in texts {
+        for line in String::from_utf8_lossy(&text).lines() {
+            let Some(setting) = line
+                .trim()
+                .strip_prefix("Environment=")
+                .or_else(|| line.trim().strip_prefix("env "))
+            else {
+                continue;
+            };
+            let unescaped = match manager {
+                ServiceManager::Systemd => setting.trim_matches('"').replace("%%", "%"),
+                _ => setting.to_owned(),
+            };
+            match unescaped.split_once('=') {
+                Some((name, value)) if name.eq_ignore_ascii_case("https_proxy") => {
+                    url = Some(value.to_owned())
+                }
+                Some((name, value)) if name.eq_ignore_ascii_case("no_proxy") => hosts = value.to_owned(),
+                _ => {}
+            }
+        }
+    }
+    Ok(url.filter(|url| !url.is_empty()).map(|url| (url, hosts)))
 }
 
 /// Where the text belongs.

@@ -51,6 +51,14 @@ pub(crate) fn start(manager: ServiceManager, channel: InstallChannel, files: Fil
     Ok(())
 }
 
+/// Whether the agent runs.
+pub(crate) fn is_running(manager: ServiceManager, channel: InstallChannel) -> bool {
+    match manager {
+        ServiceManager::Systemd => run("systemctl", ["is-active", "--quiet", channel.unit()]).is_ok(),
+        _ => run("initctl", ["status", PACKAGE]).is_ok_and(|said| said.contains("start/running")),
+    }
+}
+
 /// snapd keeps its hands off the agent while this lives; a hold that nobody lifts ends after an hour.
 #[derive(Debug)]
 pub(crate) struct RefreshHold {

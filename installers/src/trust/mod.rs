@@ -107,6 +107,22 @@ pub fn trusted(root: &Root, store: TrustStore, wanted: &BTreeSet<String>) -> Res
     Ok(trusted)
 }
 
+/// All that the agent would trust in `root`, DER: for connections such as it makes.
+pub fn certificates(root: &Root) -> Result<Vec<Vec<u8>>, IoError> {
+    let mut found = BTreeSet::new();
+    let mut add = |bytes: &[u8]| found.extend(pem_blocks(bytes).into_iter().map(|one| one.der().to_vec()));
+    if let Some((_, bytes)) = agent_bundle(root, &ChangeSet::default())? {
+        add(&bytes);
+    }
+    for dir in AGENT_DIRS.map(RootPath::fixed) {
+        for entry in root.read_dir(&dir)?.unwrap_or_default() {
+            let Ok(path) = dir.join(&entry.name) else { continue };
+            add(&root.read_if_file(&path, BUNDLE_LIMIT)?.unwrap_or_default());
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
 /// Certificates in files of their own, but for those that `known` holds. Links within a directory lead to what is read anyway.
 fn loose(root: &Root, bundle: &str, known: &HashSet<&[u8]>) -> Result<BTreeSet<String>, IoError> {
     let mut digests = BTreeSet::new();

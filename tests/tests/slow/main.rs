@@ -14,6 +14,7 @@ mod foreign;
 mod kill;
 mod live;
 mod packer;
+mod prerequisites;
 mod rpm;
 mod signals;
 mod snap;

@@ -30,7 +30,7 @@ done
 cd "$HOME/work"
 vagrant box add --name test/box ../test.box --provider libvirt
 vagrant up box --provider libvirt
-vagrant ssh box -c 'sudo ssmbake audit' | tee "$HOME/audit"
+vagrant ssh box -c 'sudo ssmbake audit --no-network' | tee "$HOME/audit"
 vagrant provision box --provision-with register
 vagrant destroy --force box
 virsh -q -c qemu:///system list --all >"$HOME/left"

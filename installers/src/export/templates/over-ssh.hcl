@@ -13,7 +13,7 @@
       "trap 'code=$?; rm -f /var/tmp/ssmbake /usr/local/sbin/ssmbake; [ $code = 0 ] || rm -f $report; exit $code' EXIT",
       "install -m 755 /var/tmp/ssmbake /usr/local/sbin/ssmbake",
       "/usr/local/sbin/ssmbake apply --root '${var.root}' @FLAGS@ --report $report",
-      "/usr/local/sbin/ssmbake audit --root '${var.root}'",
+      "/usr/local/sbin/ssmbake audit --no-network --root '${var.root}'",
       "chmod 644 $report",
     ]
   }

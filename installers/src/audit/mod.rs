@@ -1,5 +1,7 @@
 //! Audit: is this tree ready for Systems Manager? Read-only, named checks, whoever built the image.
 
+pub mod live;
+
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, ServiceManager};
 
@@ -125,17 +127,23 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
         ),
         ("SSMB013", "files are as ssmbake left them", receipt_holds(root)?),
     ];
-    let check = |(id, title, Finding(verdict, detail, fix)): (&str, &str, Finding)| Check {
+    Ok(Report {
+        schema: SCHEMA,
+        checks: named
+            .into_iter()
+            .map(|(id, title, finding)| check(id, title, finding))
+            .collect(),
+    })
+}
+
+fn check(id: &str, title: &str, Finding(verdict, detail, fix): Finding) -> Check {
+    Check {
         id: id.to_owned(),
         title: title.to_owned(),
         verdict,
         detail,
         fix,
-    };
-    Ok(Report {
-        schema: SCHEMA,
-        checks: named.into_iter().map(check).collect(),
-    })
+    }
 }
 
 fn system(facts: &Facts, catalog: &Catalog) -> Finding {

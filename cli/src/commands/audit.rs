@@ -1,0 +1,74 @@
+//! `audit`: the tree, and on a running machine what only that can answer.
+
+use std::time::Duration;
+
+use ssmbake_installers::audit;
+use ssmbake_installers::audit::live::Settings;
+use ssmbake_installers::probe::{Facts, Place};
+use ssmbake_installers::reach::imds;
+
+use super::Session;
+use crate::args::AuditArgs;
+use crate::exit::{self, Failure};
+use crate::{host, render, request};
+
+impl Session<'_> {
+    pub(super) fn audit(&self, args: &AuditArgs) -> Result<u8, Failure> {
+        let root = self.open()?;
+        let facts = self.facts(&root)?;
+        if facts.windows.is_some() {
+            let hint = "`detect` works there";
+            return Err(Failure::new(
+                exit::UNSUPPORTED,
+                "this version audits no Windows trees",
+                hint,
+            ));
+        }
+        let mut report = audit::audit(&root, &facts, self.catalog)?;
+        if self.wants_network(args, &facts)? {
+            let settings = self.settings(args)?;
+            report
+                .checks
+                .extend(audit::live::audit(&root, &facts, self.catalog, &settings)?);
+        }
+        self.finish(&render::report(&report), &report)?;
+        Ok(if report.has_failures() {
+            exit::AUDIT
+        } else {
+            exit::OK
+        })
+    }
+
+    fn wants_network(&self, args: &AuditArgs, facts: &Facts) -> Result<bool, Failure> {
+        if args.network && !self.is_own() {
+            return Err(Failure::new(
+                exit::USAGE,
+                "a tree has no network",
+                "leave out --network, or --root",
+            ));
+        }
+        let environment = &facts.environment;
+        let is_machine = environment.place.value == Place::Live && environment.packer.is_none();
+        Ok(args.network || is_machine && !args.no_network)
+    }
+
+    fn settings(&self, args: &AuditArgs) -> Result<Settings, Failure> {
+        let mut warnings = Vec::new();
+        let region = match &args.region {
+            Some(id) => Some(request::find_region(id, self.catalog, &mut warnings)?),
+            None => None,
+        };
+        warnings.iter().for_each(|warning| self.console.warn(warning));
+        if let Some(name) = args.output_bucket.as_deref() {
+            request::bucket(name)?;
+        }
+        let named = self.environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+        Ok(Settings {
+            region,
+            imds: named.map_or(imds::ENDPOINT, String::as_str).to_owned(),
+            output_bucket: args.output_bucket.clone(),
+            timeout: Duration::from_secs(args.connect_timeout),
+            now: host::now(),
+        })
+    }
+}

@@ -91,7 +91,7 @@ fn every_verb_has_help_with_its_flags_a_manual_and_completions() {
         let flags: Vec<&str> = help
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("--"))
-            .map(|flag| flag.trim_end_matches([',', '.', '`', '>', ']']))
+            .map(|flag| flag.trim_end_matches([',', '.', ':', '`', '>', ']']))
             .collect();
         assert!(
             flags.contains(&"root") && flags.contains(&"report"),

@@ -220,6 +220,8 @@ pub enum FormatArg {
     Debos,
     /// A container image
     Dockerfile,
+    /// A playbook of Ansible's for a fleet
+    Ansible,
     /// The policies of the machines' role
     Iam,
     /// A template with role, endpoints, notifications and output bucket

@@ -70,6 +70,20 @@ pub fn clouded() -> TempDir {
     })
 }
 
+/// A bookworm with an SSH server and Python, as Ansible wants its machines.
+pub fn managed() -> TempDir {
+    cached("bookworm-managed", |tree| {
+        let include = "--include=ca-certificates,systemd-sysv,openssh-server,python3,sudo";
+        let mut debootstrap = Command::new("debootstrap");
+        must(
+            debootstrap
+                .args(["--variant=minbase", include, "bookworm"])
+                .arg(tree)
+                .arg(ARCHIVE),
+        );
+    })
+}
+
 /// An SSH key of its own for every test.
 #[derive(Debug)]
 pub struct Key {

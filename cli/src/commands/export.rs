@@ -216,6 +216,7 @@ fn snippet_of(format: FormatArg) -> Option<Snippet> {
         FormatArg::Mkosi => Snippet::Mkosi,
         FormatArg::Debos => Snippet::Debos,
         FormatArg::Dockerfile => Snippet::Dockerfile,
+        FormatArg::Ansible => Snippet::Ansible,
     })
 }
 

@@ -6,6 +6,9 @@ const OVER_SSH: &str = include_str!("templates/over-ssh.hcl");
 const OVER_SSH_VARIABLES: &str = include_str!("templates/over-ssh-variables.hcl");
 const FETCH: &str = include_str!("templates/fetch.sh");
 
+const TASKS: &str = include_str!("../../../scripts/ansible/roles/ssmbake/tasks/main.yml");
+const SITE: &str = include_str!("../../../scripts/ansible/site.yml");
+
 /// Who reads the snippet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Snippet {
@@ -37,6 +40,8 @@ pub enum Snippet {
     Debos,
     /// A container image.
     Dockerfile,
+    /// Ansible.
+    Ansible,
 }
 
 /// Where a machine gets the program from.
@@ -74,6 +79,8 @@ pub fn render(snippet: Snippet, values: &Values<'_>) -> Result<String, Missing> 
     let mut text = include(template, "@OVER_SSH@", OVER_SSH);
     text = include(&text, "@OVER_SSH_VARIABLES@", OVER_SSH_VARIABLES);
     text = include(&text, "@FETCH@", FETCH);
+    text = include(&text, "@TASKS@", &with_binary(TASKS));
+    text = include(&text, "@MERGE@", merge_play());
     if text.contains("@SHA256@") {
         let binary = values.binary.ok_or(Missing::Binary)?;
         text = text
@@ -84,11 +91,25 @@ pub fn render(snippet: Snippet, values: &Values<'_>) -> Result<String, Missing> 
     if text.contains("@REGION@") {
         text = text.replace("@REGION@", values.region.ok_or(Missing::Region)?);
     }
+    text = text.replace("@FLAGS_JSON@", &serde_json::json!(values.flags).to_string());
     let flags: Vec<String> = values.flags.iter().map(|flag| word(flag)).collect();
     let flags = escape(&flags.join(" "));
     // Without any option no blank is left.
     let place = if flags.is_empty() { " @FLAGS@" } else { "@FLAGS@" };
     Ok(text.replace(place, &flags))
+}
+
+/// The role's defaults are not there in a playbook of its own.
+fn with_binary(tasks: &str) -> String {
+    tasks.replace(
+        "{{ ssmbake_binary }}",
+        "{{ ssmbake_binary | default('ssmbake') }}",
+    )
+}
+
+/// The play of the role's playbook that merges the reports.
+fn merge_play() -> &'static str {
+    SITE.find("- name: Merge").map_or("", |start| &SITE[start..])
 }
 
 fn template(snippet: Snippet) -> (&'static str, fn(&str) -> String) {
@@ -107,6 +128,7 @@ fn template(snippet: Snippet) -> (&'static str, fn(&str) -> String) {
         Snippet::Mkosi => (include_str!("templates/mkosi.postinst"), str::to_owned),
         Snippet::Debos => (include_str!("templates/debos.yaml"), yaml_single),
         Snippet::Dockerfile => (include_str!("templates/Dockerfile"), str::to_owned),
+        Snippet::Ansible => (include_str!("templates/ansible.yaml"), str::to_owned),
     }
 }
 
@@ -187,6 +209,7 @@ mod tests {
             Snippet::Mkosi,
             Snippet::Debos,
             Snippet::Dockerfile,
+            Snippet::Ansible,
         ] {
             let flags = ["--region".to_owned(), "eu-west-1".to_owned()];
             let values = Values {
@@ -195,8 +218,19 @@ mod tests {
                 binary: Some(&binary),
             };
             let text = render(snippet, &values).expect("complete");
-            assert!(text.contains("--region eu-west-1"), "{text}");
-            for mark in ["@FLAGS@", "@URL@", "@SHA256@", "@FETCH@", "@REGION@", "@OVER_SSH"] {
+            let (words, list) = ("--region eu-west-1", r#"["--region","eu-west-1"]"#);
+            assert!(text.contains(words) || text.contains(list), "{text}");
+            for mark in [
+                "@FLAGS@",
+                "@URL@",
+                "@SHA256@",
+                "@FETCH@",
+                "@REGION@",
+                "@OVER_SSH",
+                "@TASKS@",
+                "@MERGE@",
+                "@FLAGS_JSON@",
+            ] {
                 assert!(!text.contains(mark), "{snippet:?}: {mark}");
             }
         }

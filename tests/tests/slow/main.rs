@@ -7,6 +7,7 @@
 )]
 
 mod account;
+mod ansible;
 mod debian;
 mod export;
 mod families;

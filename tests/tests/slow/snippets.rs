@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::live::boot_session;
 
 /// Symbols are nine tenths of a debug build.
-fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let path = world().dir.path().join("ssmbake-stripped");

@@ -4,20 +4,27 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+#[cfg(unix)]
+use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use ssmbake_installers::interrupt::Interrupt;
 
 use crate::exit::{Failure, INCOMPLETE, INTERNAL, SIGNAL_BASE};
 use crate::host;
 
-const SIGNALS: [(i32, &str); 3] = [(SIGHUP, "SIGHUP"), (SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
+const SIGNALS: &[(i32, &str)] = &[
+    #[cfg(unix)]
+    (SIGHUP, "SIGHUP"),
+    (SIGINT, "SIGINT"),
+    (SIGTERM, "SIGTERM"),
+];
 
 /// Listens from now on.
 pub(crate) fn listen() -> Result<Interrupt, Failure> {
     let (interrupt, is_second) = (Interrupt::new(), Arc::new(AtomicBool::new(false)));
     let ignored = host::ignored_signals();
-    for (signal, _) in SIGNALS {
+    for &(signal, _) in SIGNALS {
         // `nohup` and shells in the background want it to stay so.
         if ignored >> (signal - 1) & 1 == 1 {
             continue;
@@ -35,7 +42,7 @@ pub(crate) fn listen() -> Result<Interrupt, Failure> {
 pub(crate) fn explain(failure: Failure, interrupt: &Interrupt) -> Failure {
     let Some((signal, name)) = interrupt
         .signal()
-        .and_then(|number| SIGNALS.into_iter().find(|(signal, _)| *signal as usize == number))
+        .and_then(|number| SIGNALS.iter().find(|(signal, _)| *signal as usize == number))
     else {
         return failure;
     };
@@ -45,7 +52,7 @@ pub(crate) fn explain(failure: Failure, interrupt: &Interrupt) -> Failure {
     }
     let message = format!("interrupted by {name}: {}", failure.message);
     Failure::new(
-        SIGNAL_BASE + signal as u8,
+        SIGNAL_BASE + *signal as u8,
         message,
         "nothing is left changed; run it again",
     )

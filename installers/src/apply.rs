@@ -1,18 +1,14 @@
 //! Apply: plan + verified package → changed tree and receipt. Decides nothing; all or nothing.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::acquire::Verified;
 use crate::config;
 use crate::error::IoError;
-use crate::packages::rpm::database::Database;
+use crate::locks::{Locks, lock_database};
 use crate::packages::{InstallError, Kept, Package, deb, rpm};
 use crate::plan::{Plan, Step};
 use crate::receipt::{self, PackageReceipt, Receipt};
@@ -24,9 +20,6 @@ use crate::trust;
 use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
 use ssmbake_manifests::ServiceManager;
 
-/// libzypp writes the number of the process that holds its lock.
-const ZYPP_PID: &str = "/run/zypp.pid";
-const ZYPP_PID_LIMIT: usize = 64;
 /// As long as snapd's own hold of one snap.
 const HOLD_SECONDS: i64 = 3600;
 const CONFIG_LIMIT: usize = 1024 * 1024;
@@ -164,7 +157,7 @@ pub fn change(
     let mut set = ChangeSet::default();
     let mut kept = Vec::new();
     let _locks = if plan.steps.is_empty() {
-        Vec::new()
+        Locks::default()
     } else {
         lock_database(root)?
     };
@@ -212,66 +205,6 @@ fn package_receipt(verified: &Verified) -> PackageReceipt {
         sha256: verified.sha256(),
         voucher: verified.voucher().clone(),
     }
-}
-
-/// The package manager's own locks, so that nobody works on the database meanwhile; and no half-done work of dpkg's
-/// may be there.
-pub fn lock_database(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
-    let mut locks = Vec::new();
-    let mut paths = vec![
-        RootPath::fixed("/var/lib/dpkg/lock-frontend"),
-        RootPath::fixed("/var/lib/dpkg/lock"),
-    ];
-    paths.extend(Database::find(root)?.map(|database| database.file(".rpm.lock")));
-    for path in paths {
-        if root
-            .meta(&path, Last::Keep)?
-            .is_none_or(|meta| meta.kind != crate::root::Kind::File)
-        {
-            continue;
-        }
-        let place = root.canonical(&path, Last::Keep)?;
-        let Some(parent) = place.parent() else { continue };
-        let dir = root.strict_dir(&parent)?;
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, place.name(), flags, Mode::empty())
-            .map_err(|error| IoError::new("open", &place, error))?;
-        if rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(ApplyError::Locked { path });
-        }
-        locks.push(fd);
-    }
-    // With the locks ours, what is left is nobody's work.
-    let updates = root
-        .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
-        .unwrap_or_default();
-    if let Some(entry) = updates.first() {
-        return Err(conflict(
-            format!(
-                "dpkg was interrupted: `/var/lib/dpkg/updates/{}` is left",
-                entry.name
-            ),
-            "finish its work with `dpkg --configure --pending` in the tree",
-        ));
-    }
-    Ok(locks)
-}
-
-/// [`lock_database`] on a running system, where libzypp's programs hold a lock of their own long before rpm's.
-pub fn lock_live(root: &Root) -> Result<Vec<OwnedFd>, ApplyError> {
-    let path = RootPath::fixed(ZYPP_PID);
-    let text = root.read(&path, ZYPP_PID_LIMIT)?.unwrap_or_default();
-    // A file whose process is gone is what a crash left; libzypp takes it over as well.
-    let is_held = String::from_utf8_lossy(&text)
-        .trim()
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw)
-        .is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH));
-    if is_held {
-        return Err(ApplyError::Locked { path });
-    }
-    lock_database(root)
 }
 
 fn expand(

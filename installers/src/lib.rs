@@ -13,6 +13,7 @@
 //! | [`selinux`] | labels of new files |
 //! | [`packages`] | reads packages and registers them in the target's database |
 //! | [`service`], [`trust`], [`config`] | the other mechanisms |
+//! | [`locks`] | the package managers' locks |
 //! | [`error`] | the one shape of an I/O error |
 
 pub mod acquire;
@@ -23,8 +24,10 @@ mod digest;
 pub mod error;
 pub mod export;
 pub mod interrupt;
+pub mod locks;
 pub mod packages;
 pub mod plan;
+mod positioned;
 pub mod probe;
 pub mod reach;
 pub mod receipt;

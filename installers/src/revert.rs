@@ -1,8 +1,9 @@
 //! Revert: receipt → the tree as it was before the first run, as far as nobody has changed the same files since.
 //! Shared files (dpkg's status, the CA bundle) lose only our part when others have changed theirs.
 
-use crate::apply::{ApplyError, lock_database};
+use crate::apply::ApplyError;
 use crate::error::IoError;
+use crate::locks::lock_database;
 use crate::packages::PACKAGE;
 use crate::packages::deb::database::{self, StatusDb};
 use crate::packages::rpm::database::Database;

@@ -5,7 +5,6 @@ mod export;
 mod network;
 mod regions;
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use ssmbake_installers::apply::{ApplyError, Host};
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::interrupt::Interrupt;
+use ssmbake_installers::locks::{self, Locks};
 use ssmbake_installers::packages::rpm::program::host_backend;
 use ssmbake_installers::plan::{Plan, Request};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
@@ -30,6 +30,9 @@ use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
 use crate::{host, request, signals};
 
+/// The root that this process runs in.
+const OWN_ROOT: &str = if cfg!(windows) { "C:\\" } else { "/" };
+
 /// Between two looks at a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
@@ -40,6 +43,13 @@ pub(crate) fn run(
     environment: &Environment,
     console: &Console,
 ) -> Result<u8, Failure> {
+    if !cfg!(unix) && matches!(cli.command, Command::Apply(_) | Command::Revert) {
+        return Err(Failure::new(
+            exit::UNSUPPORTED,
+            "trees are changed on Linux only",
+            "this program looks at them here: detect, plan, audit; export renders scripts for elsewhere",
+        ));
+    }
     // Only what changes something has something to take back.
     let interrupt = match &cli.command {
         Command::Apply(_) | Command::Revert => signals::listen()?,
@@ -82,7 +92,12 @@ struct Session<'a> {
 impl Session<'_> {
     /// Opens the root; whatever an interrupted run has left there is settled first.
     fn open(&self) -> Result<Root, Failure> {
-        let path = self.cli.common.root.clone().unwrap_or_else(|| PathBuf::from("/"));
+        let path = self
+            .cli
+            .common
+            .root
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(OWN_ROOT));
         let root = Root::open(&path)?;
         match txn::recover(&root)? {
             Some(Settled::RolledBack) => self.console.warn("an interrupted run was rolled back"),
@@ -95,7 +110,7 @@ impl Session<'_> {
     /// Whether the root is this process's own.
     fn is_own(&self) -> bool {
         let named = self.cli.common.root.as_deref();
-        named.is_none_or(|path| path == Path::new("/"))
+        named.is_none_or(|path| path == Path::new(OWN_ROOT))
     }
 
     fn facts(&self, root: &Root) -> Result<Facts, Failure> {
@@ -221,14 +236,14 @@ impl Session<'_> {
     }
 
     /// The package managers' locks, waited for where such programs run beside this one.
-    fn lock(&self, root: &Root, timeout: Duration) -> Result<Vec<OwnedFd>, Failure> {
+    fn lock(&self, root: &Root, timeout: Duration) -> Result<Locks, Failure> {
         if !self.is_own() {
-            return Ok(Vec::new());
+            return Ok(Locks::default());
         }
         let deadline = Instant::now() + timeout;
         let mut is_said = false;
         loop {
-            match apply::lock_live(root) {
+            match locks::lock_live(root) {
                 Err(ApplyError::Locked { path }) if Instant::now() < deadline => {
                     if !is_said {
                         let text = format!("waiting for the package manager that holds `{path}`");

@@ -1,6 +1,7 @@
 //! Acquire: download, verify, read. Ends before the first write to the target; the only phase with a network.
 
 pub mod openpgp;
+mod private;
 pub mod store;
 pub mod transport;
 

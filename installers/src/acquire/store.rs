@@ -9,9 +9,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-
 use super::openpgp::{Check, KeyRing, VerifyError, Voucher};
+use super::private;
 use super::transport::Sink;
 use crate::digest::sha256_hex;
 use crate::error::IoError;
@@ -34,16 +33,7 @@ impl<'a> Store<'a> {
     pub fn private_file(&self) -> Result<File, IoError> {
         let fail =
             |error: io::Error| IoError::new("create a temporary file in", self.temp_dir.display(), error);
-        let mode = Mode::from_raw_mode(0o600);
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        if let Ok(fd) = rustix::fs::open(self.temp_dir, flags, mode) {
-            return Ok(File::from(fd));
-        }
-        let path = self.temp_dir.join(format!(".ssmbake-{}", std::process::id()));
-        let named = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&path, named, mode).map_err(|error| fail(error.into()))?;
-        std::fs::remove_file(&path).map_err(fail)?;
-        Ok(File::from(fd))
+        private::unnamed(self.temp_dir).map_err(fail)
     }
 
     /// What was kept for `url`, copied into a private file and verified there. Anything that does not pass any more
@@ -58,7 +48,9 @@ impl<'a> Store<'a> {
             return Ok(None);
         }
         let path = cache.join("sha256").join(&name);
-        let (Some(kept), Some(signature)) = (open_own(&path), read_small(&path.with_extension("sig"))) else {
+        let (Some(kept), Some(signature)) =
+            (private::open_own(&path), read_small(&path.with_extension("sig")))
+        else {
             return Ok(None);
         };
         let Ok(check) = ring.begin(&signature) else {
@@ -77,7 +69,7 @@ impl<'a> Store<'a> {
         let fail = |error: io::Error| IoError::new("write to the cache", cache.display(), error);
         let name = hex::encode(&fetched.sha256);
         for dir in [cache.to_owned(), cache.join("sha256"), cache.join("index")] {
-            make_dir(&dir).map_err(fail)?;
+            private::make_dir(&dir).map_err(fail)?;
         }
         let place = cache.join("sha256").join(&name);
         write_new(&place, rewound(&fetched.file).map_err(fail)?).map_err(fail)?;
@@ -161,33 +153,18 @@ fn index_path(cache: &Path, url: &str) -> PathBuf {
     cache.join("index").join(sha256_hex(url))
 }
 
-/// Links and files of other users are not ours to trust.
-fn open_own(path: &Path) -> Option<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    let stat = rustix::fs::fstat(&file).ok()?;
-    let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
-    (is_own && file.metadata().ok()?.is_file()).then_some(file)
-}
-
 fn read_small(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    open_own(path)?.take(1 << 20).read_to_end(&mut bytes).ok()?;
+    private::open_own(path)?
+        .take(1 << 20)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(bytes)
-}
-
-fn make_dir(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
 }
 
 fn write_new(path: &Path, mut from: impl Read) -> io::Result<()> {
     let temp = path.with_extension(format!("new-{}", std::process::id()));
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(&temp, flags, Mode::from_raw_mode(0o600))?);
+    let mut file = private::create(&temp)?;
     io::copy(&mut from, &mut file)?;
     file.flush()?;
     std::fs::rename(&temp, path)

@@ -1,5 +1,7 @@
 //! Where we run: outside the tree, in a chroot, in a container, on the live system.
 
+use std::path::Path;
+
 use super::ProbeError;
 use super::facts::{Environment, Evidence, Found, Place};
 use crate::root::{Last, Root, RootPath};
@@ -49,11 +51,18 @@ fn own_place(root: &Root) -> Result<Found<Place>, ProbeError> {
             });
         }
     }
+    if cfg!(windows) {
+        return Ok(Found {
+            value: Place::Live,
+            evidence: vec![Evidence::path("/", "is of the running Windows")],
+        });
+    }
     // PID 1's name says nothing: chroots are made under systemd, bash and docker-init alike.
     let own = root.meta(&RootPath::top(), Last::Follow)?.map(|meta| meta.id);
-    let init = rustix::fs::stat("/proc/1/root/")
+    let init = Root::open(Path::new("/proc/1/root"))
         .ok()
-        .map(|stat| (stat.st_dev, stat.st_ino));
+        .and_then(|init| init.meta(&RootPath::top(), Last::Follow).ok()?)
+        .map(|meta| meta.id);
     let exists = |path| Ok::<_, ProbeError>(root.meta(&RootPath::fixed(path), Last::Keep)?.is_some());
     let running = exists("/run/systemd/system")?;
     let (value, says) = match (init, running) {

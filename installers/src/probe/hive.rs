@@ -6,7 +6,8 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+
+use crate::positioned::read_exact_at;
 
 const BINS: u64 = 4096;
 /// What is read of a cell at most: a list of 65,535 keys.
@@ -71,7 +72,7 @@ impl Hive {
     /// Reads the base block.
     pub(super) fn open(file: File) -> io::Result<Self> {
         let mut base = [0; 0x2c];
-        file.read_exact_at(&mut base, 0)?;
+        read_exact_at(&file, &mut base, 0)?;
         if &base[..4] != b"regf" {
             return Err(damaged("it does not begin with `regf`"));
         }
@@ -183,14 +184,14 @@ impl Hive {
         self.left.set(left);
         let at = BINS + u64::from(offset);
         let mut size = [0; 4];
-        self.file.read_exact_at(&mut size, at)?;
+        read_exact_at(&self.file, &mut size, at)?;
         let size = i32::from_le_bytes(size);
         let length = usize::try_from(-i64::from(size)).unwrap_or(0);
         if length < 8 {
             return Err(damaged("a cell has an impossible size"));
         }
         let mut bytes = vec![0; (length - 4).min(limit)];
-        self.file.read_exact_at(&mut bytes, at + 4)?;
+        read_exact_at(&self.file, &mut bytes, at + 4)?;
         Ok(bytes)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
@@ -14,6 +13,7 @@ use super::hive::{Hive, Key};
 use super::os::{Kind as TreeKind, claimed};
 use super::{CallerHints, ProbeError};
 use crate::error::IoError;
+use crate::positioned::read_exact_at;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::service::Enablement;
 use crate::trust::AnchorState;
@@ -382,7 +382,7 @@ fn portable_executable(mut file: &std::fs::File) -> std::io::Result<Option<Arch>
     }
     let at = u32::from_le_bytes([head[0x3c], head[0x3d], head[0x3e], head[0x3f]]);
     let mut header = [0; 6];
-    if file.read_exact_at(&mut header, u64::from(at)).is_err() || &header[..4] != b"PE\0\0" {
+    if read_exact_at(file, &mut header, u64::from(at)).is_err() || &header[..4] != b"PE\0\0" {
         return Ok(None);
     }
     Ok(match u16::from_le_bytes([header[4], header[5]]) {

@@ -5,21 +5,26 @@
 //! [`crate::txn`], which uses the descriptors that `strict_dir` hands out. This module decides nothing.
 
 mod path;
+#[cfg(not(unix))]
+#[path = "paths.rs"]
+mod platform;
+#[cfg(unix)]
+#[path = "descriptors.rs"]
+mod platform;
 mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::io::Errno;
-
 pub use path::{PathError, RootPath};
+#[cfg(unix)]
+pub(crate) use platform::meta_at;
 pub use walk::Last;
 
 use crate::error::IoError;
+use platform::Dir;
 
 /// How links are followed: by the kernel (Linux 5.6 and later) or by our own walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,28 +69,6 @@ pub struct Meta {
     pub id: (u64, u64),
 }
 
-impl Meta {
-    pub(crate) fn of(stat: &Stat) -> Self {
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Dir,
-            FileType::Symlink => Kind::Link,
-            _ => Kind::Other,
-        };
-        Self {
-            kind,
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: stat.st_mtime,
-            // The kernel keeps it below 10^9.
-            mtime_nsec: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            id: (stat.st_dev, stat.st_ino),
-        }
-    }
-}
-
 /// One directory entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
@@ -95,13 +78,10 @@ pub struct Entry {
     pub inode: u64,
 }
 
-/// Tries of the kernel's resolution that a rename elsewhere may spoil.
-const TRIES: usize = 16;
-
 /// A root tree on the build machine. Name comparison is exact (Windows trees will fold case here).
 #[derive(Debug)]
 pub struct Root {
-    fd: OwnedFd,
+    dir: Dir,
     host_path: PathBuf,
     resolver: Resolver,
 }
@@ -109,23 +89,10 @@ pub struct Root {
 impl Root {
     /// Opens the directory `path` of the build machine as a root.
     pub fn open(path: &Path) -> Result<Self, IoError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|source| IoError::new("open root", path.display(), source))?;
-        let probe = rustix::fs::openat2(
-            &fd,
-            ".",
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT,
-        );
-        let resolver = if probe.is_ok() {
-            Resolver::Kernel
-        } else {
-            Resolver::Walker
-        };
+        let dir = Dir::open(path).map_err(|source| IoError::new("open root", path.display(), source))?;
+        let resolver = dir.resolver();
         Ok(Self {
-            fd,
+            dir,
             host_path: path.to_owned(),
             resolver,
         })
@@ -150,28 +117,14 @@ impl Root {
 
     /// The canonical place of `path`. Directories on the way may be missing.
     pub fn canonical(&self, path: &RootPath, last: Last) -> Result<RootPath, IoError> {
-        let located =
-            walk::walk(self.fd.as_fd(), path, last).map_err(|e| IoError::new("resolve", path, e))?;
+        let located = walk::walk(&self.dir, path, last).map_err(|e| IoError::new("resolve", path, e))?;
         Ok(located.path)
     }
 
     /// Metadata, or none when nothing is there (a dangling link with `Last::Follow` included).
     pub fn meta(&self, path: &RootPath, last: Last) -> Result<Option<Meta>, IoError> {
-        let walked = || walk::walk(self.fd.as_fd(), path, last).map(|located| located.stat);
-        let nofollow = if last == Last::Keep {
-            OFlags::NOFOLLOW
-        } else {
-            OFlags::empty()
-        };
-        let stat = match self.resolver {
-            Resolver::Walker => walked(),
-            Resolver::Kernel => match self.openat2(path, OFlags::PATH | nofollow) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => walked(),
-                opened => opened.and_then(|fd| Ok(Some(rustix::fs::fstat(fd)?))),
-            },
-        };
-        match stat {
-            Ok(stat) => Ok(stat.as_ref().map(Meta::of)),
+        match self.look(path, last) {
+            Ok(meta) => Ok(meta),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(IoError::new("look at", path, error)),
         }
@@ -189,15 +142,14 @@ impl Root {
 
     /// The file and its size, after a look that said it is one.
     fn open_regular(&self, path: &RootPath) -> Result<(File, u64), IoError> {
-        // Between the look and the open somebody may swap the file: O_NONBLOCK keeps a fifo from hanging us,
-        // and the second look is at what was really opened.
-        let fd = self.open_fd(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
-        let fd = fd.map_err(|error| IoError::new("open", path, error))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|error| IoError::new("look at", path, error))?;
-        if Meta::of(&stat).kind != Kind::File {
+        // Between the look and the open somebody may swap the file: the second look is at what was really opened.
+        let (file, meta) = self
+            .open_for_reading(path)
+            .map_err(|error| IoError::new("open", path, error))?;
+        if meta.kind != Kind::File {
             return Err(not_regular(path));
         }
-        Ok((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0)))
+        Ok((file, meta.size))
     }
 
     /// Reads a regular file of at most `limit` bytes; none when it does not exist.
@@ -234,19 +186,18 @@ impl Root {
 
     /// The target of a symbolic link; none when `path` is missing or no link.
     pub fn read_link(&self, path: &RootPath) -> Result<Option<String>, IoError> {
-        let located = match walk::walk(self.fd.as_fd(), path, Last::Keep) {
+        let located = match walk::walk(&self.dir, path, Last::Keep) {
             Ok(located) => located,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(IoError::new("resolve", path, error)),
         };
-        let is_link = located
-            .stat
-            .as_ref()
-            .is_some_and(|stat| Meta::of(stat).kind == Kind::Link);
+        let is_link = located.meta.is_some_and(|meta| meta.kind == Kind::Link);
         let (true, Some(name)) = (is_link, located.name) else {
             return Ok(None);
         };
-        let target = rustix::fs::readlinkat(&located.dir, &name, Vec::new())
+        let target = located
+            .dir
+            .read_link(&name)
             .map_err(|error| IoError::new("read link", path, error))?;
         // A target that is no UTF-8 points at nothing of ours; it stays recognisable in messages.
         Ok(Some(target.to_string_lossy().into_owned()))
@@ -255,123 +206,23 @@ impl Root {
     /// The entries of a directory, sorted by name; none when it does not exist. Names that are no UTF-8 are left out:
     /// nothing we look for has one.
     pub fn read_dir(&self, path: &RootPath) -> Result<Option<Vec<Entry>>, IoError> {
-        let fd = match self.open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => fd,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(IoError::new("list", path, error)),
-        };
-        let mut entries = Vec::new();
-        for entry in rustix::fs::Dir::read_from(fd).map_err(|error| IoError::new("list", path, error))? {
-            let entry = entry.map_err(|error| IoError::new("list", path, error))?;
-            match entry.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => entries.push(Entry {
-                    name: name.to_owned(),
-                    inode: entry.ino(),
-                }),
+        match self.entries(path) {
+            Ok(mut entries) => {
+                entries.sort();
+                Ok(Some(entries))
             }
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(IoError::new("list", path, error)),
         }
-        entries.sort();
-        Ok(Some(entries))
     }
 
     /// Names and targets of the symbolic links in a directory; empty when it does not exist.
     pub fn links(&self, path: &RootPath) -> Result<BTreeMap<String, String>, IoError> {
-        let fail = |error: io::Error| IoError::new("list links in", path, error);
-        let fd = match self.open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => fd,
-            Err(error) if is_absent(&error) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(fail(error)),
-        };
-        let mut links = BTreeMap::new();
-        for entry in rustix::fs::Dir::read_from(&fd).map_err(|error| fail(error.into()))? {
-            let entry = entry.map_err(|error| fail(error.into()))?;
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            // Some file systems do not tell the kind of an entry: what is no link has no target.
-            if !matches!(entry.file_type(), FileType::Symlink | FileType::Unknown) {
-                continue;
-            }
-            match rustix::fs::readlinkat(&fd, name, Vec::new()) {
-                Ok(target) => {
-                    links.insert(name.to_owned(), target.to_string_lossy().into_owned());
-                }
-                Err(Errno::INVAL | Errno::NOENT) => {}
-                Err(error) => return Err(fail(error.into())),
-            }
+        match self.link_targets(path) {
+            Ok(links) => Ok(links),
+            Err(error) if is_absent(&error) => Ok(BTreeMap::new()),
+            Err(error) => Err(IoError::new("list links in", path, error)),
         }
-        Ok(links)
-    }
-
-    /// A descriptor of the canonical directory `path`; a link anywhere on the way is an error, so a directory
-    /// that was swapped for a link since it was resolved stops the write.
-    pub(crate) fn strict_dir(&self, path: &RootPath) -> Result<OwnedFd, IoError> {
-        self.try_strict_dir(path)
-            .map_err(|error| IoError::new("open directory", path, error))
-    }
-
-    fn try_strict_dir(&self, path: &RootPath) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if self.resolver == Resolver::Kernel {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            return Ok(rustix::fs::openat2(
-                &self.fd,
-                path.relative(),
-                flags,
-                Mode::empty(),
-                resolve,
-            )?);
-        }
-        let mut fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?;
-        for part in path.components() {
-            fd = rustix::fs::openat(&fd, part, flags, Mode::empty())?;
-        }
-        Ok(fd)
-    }
-
-    fn open_fd(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
-        if self.resolver == Resolver::Kernel {
-            match self.openat2(path, flags) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                opened => return opened,
-            }
-        }
-        let located = walk::walk(self.fd.as_fd(), path, Last::Follow)?;
-        let name = match (&located.stat, &located.name) {
-            (None, _) => return Err(Errno::NOENT.into()),
-            (Some(_), Some(name)) => name.as_str(),
-            (Some(_), None) => ".",
-        };
-        Ok(rustix::fs::openat(
-            &located.dir,
-            name,
-            flags | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )?)
-    }
-
-    /// The kernel gives up with EAGAIN on a path with `..` while anything anywhere is renamed or mounted. It says to try
-    /// again; on a busy build machine that alone can go on for long, so in the end the walker takes over.
-    fn openat2(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = flags | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat2(&self.fd, path.relative(), flags, Mode::empty(), resolve);
-        let mut opened = open();
-        for _ in 0..TRIES {
-            if !matches!(opened, Err(Errno::AGAIN)) {
-                break;
-            }
-            opened = open();
-        }
-        Ok(opened?)
-    }
-}
-
-impl AsFd for Root {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }
 
@@ -388,15 +239,6 @@ fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
-}
-
-/// Metadata of `name` in `dir`, the last component not followed; none when it does not exist.
-pub(crate) fn meta_at(dir: &impl AsFd, name: &str) -> io::Result<Option<Meta>> {
-    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(Meta::of(&stat))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ impl RootPath {
     }
 
     /// The text as the kernel wants it relative to the root's descriptor.
+    #[cfg(unix)]
     pub(super) fn relative(&self) -> &str {
         match self.0.trim_start_matches('/') {
             "" => ".",

@@ -1,6 +1,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use rustix::fs::{FileType, Mode};
+use rustix::io::Errno;
+
 use super::*;
 
 fn tree() -> tempfile::TempDir {

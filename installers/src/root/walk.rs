@@ -5,12 +5,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
-
-use super::RootPath;
+use super::platform::{Dir, too_many_links};
+use super::{Kind, Meta, RootPath};
 
 /// Linux's own limit on links in one path.
 const HOPS: usize = 40;
@@ -28,11 +25,11 @@ pub enum Last {
 #[derive(Debug)]
 pub(super) struct Located {
     /// The deepest directory that exists.
-    pub(super) dir: OwnedFd,
+    pub(super) dir: Dir,
     /// The canonical path: no component but the last is a link.
     pub(super) path: RootPath,
     /// What stands there; none when it does not exist.
-    pub(super) stat: Option<Stat>,
+    pub(super) meta: Option<Meta>,
     /// The name to use with `dir`; none for the root itself, or when a directory on the way is missing.
     pub(super) name: Option<String>,
 }
@@ -40,33 +37,33 @@ pub(super) struct Located {
 /// Directories from the root down to where the walk stands. `..` pops, so it cannot leave the root even
 /// when somebody moves a directory meanwhile.
 struct Stack {
-    fds: Vec<OwnedFd>,
+    dirs: Vec<Dir>,
     names: Vec<String>,
 }
 
 impl Stack {
-    fn top(&self) -> BorrowedFd<'_> {
-        // The first descriptor, the root's, is never popped.
-        self.fds[self.fds.len() - 1].as_fd()
+    fn top(&self) -> &Dir {
+        // The first, the root, is never popped.
+        &self.dirs[self.dirs.len() - 1]
     }
 
     fn pop(&mut self) {
         if self.names.pop().is_some() {
-            self.fds.pop();
+            self.dirs.pop();
         }
     }
 
     fn clear(&mut self) {
-        self.fds.truncate(1);
+        self.dirs.truncate(1);
         self.names.clear();
     }
 }
 
 /// Walks `path` from `root`.
-pub(super) fn walk(root: BorrowedFd<'_>, path: &RootPath, last: Last) -> io::Result<Located> {
+pub(super) fn walk(root: &Dir, path: &RootPath, last: Last) -> io::Result<Located> {
     let mut todo: VecDeque<String> = path.components().map(str::to_owned).collect();
     let mut stack = Stack {
-        fds: vec![root.try_clone_to_owned()?],
+        dirs: vec![root.try_clone()?],
         names: Vec::new(),
     };
     let mut hops = 0;
@@ -79,35 +76,34 @@ pub(super) fn walk(root: BorrowedFd<'_>, path: &RootPath, last: Last) -> io::Res
             }
             _ => {}
         }
-        let stat = match rustix::fs::statat(stack.top(), &part, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return absent(stack, part, todo),
-            Err(error) => return Err(error.into()),
+        let Some(meta) = stack.top().meta(&part)? else {
+            return absent(stack, part, todo);
         };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink if !(todo.is_empty() && last == Last::Keep) => {
+        match meta.kind {
+            Kind::Link if !(todo.is_empty() && last == Last::Keep) => {
                 hops += 1;
                 if hops > HOPS {
-                    return Err(Errno::LOOP.into());
+                    return Err(too_many_links());
                 }
                 enter_link(&mut stack, &part, &mut todo)?;
             }
-            FileType::Directory => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = rustix::fs::openat(stack.top(), &part, flags, Mode::empty())?;
-                stack.fds.push(fd);
+            Kind::Dir => {
+                let dir = stack.top().enter(&part)?;
+                stack.dirs.push(dir);
                 stack.names.push(part);
             }
-            _ if todo.is_empty() => return found(stack, part, Some(stat)),
-            _ => return Err(Errno::NOTDIR.into()),
+            _ if todo.is_empty() => return found(stack, part, Some(meta)),
+            _ => return Err(io::ErrorKind::NotADirectory.into()),
         }
     }
     at_directory(stack)
 }
 
 fn enter_link(stack: &mut Stack, name: &str, todo: &mut VecDeque<String>) -> io::Result<()> {
-    let target = rustix::fs::readlinkat(stack.top(), name, Vec::new())?;
-    let target = target.to_str().map_err(|_| io::Error::from(Errno::ILSEQ))?;
+    let target = stack.top().read_link(name)?;
+    let target = target
+        .to_str()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the link's target is no UTF-8"))?;
     if target.starts_with('/') {
         stack.clear();
     }
@@ -122,14 +118,14 @@ fn canonical(names: &[String]) -> io::Result<RootPath> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-fn found(mut stack: Stack, name: String, stat: Option<Stat>) -> io::Result<Located> {
+fn found(mut stack: Stack, name: String, meta: Option<Meta>) -> io::Result<Located> {
     let mut names = std::mem::take(&mut stack.names);
     names.push(name.clone());
-    let dir = stack.top().try_clone_to_owned()?;
+    let dir = stack.top().try_clone()?;
     Ok(Located {
         dir,
         path: canonical(&names)?,
-        stat,
+        meta,
         name: Some(name),
     })
 }
@@ -137,20 +133,20 @@ fn found(mut stack: Stack, name: String, stat: Option<Stat>) -> io::Result<Locat
 /// The walk ended on a directory: it is named by its parent, so that it can be changed as well as read.
 fn at_directory(mut stack: Stack) -> io::Result<Located> {
     let path = canonical(&stack.names)?;
-    let stat = Some(rustix::fs::fstat(stack.top())?);
+    let meta = Some(stack.top().own_meta()?);
     let name = stack.names.last().cloned();
     stack.pop();
     Ok(Located {
-        dir: stack.top().try_clone_to_owned()?,
+        dir: stack.top().try_clone()?,
         path,
-        stat,
+        meta,
         name,
     })
 }
 
 fn absent(stack: Stack, part: String, todo: VecDeque<String>) -> io::Result<Located> {
     if todo.iter().any(|part| part == "..") {
-        return Err(Errno::NOENT.into());
+        return Err(io::ErrorKind::NotFound.into());
     }
     let rest: Vec<String> = todo
         .into_iter()
@@ -163,9 +159,9 @@ fn absent(stack: Stack, part: String, todo: VecDeque<String>) -> io::Result<Loca
     names.push(part);
     names.extend(rest);
     Ok(Located {
-        dir: stack.top().try_clone_to_owned()?,
+        dir: stack.top().try_clone()?,
         path: canonical(&names)?,
-        stat: None,
+        meta: None,
         name: None,
     })
 }

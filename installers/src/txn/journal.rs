@@ -9,13 +9,11 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::unnamed;
+use super::{JOURNAL as NAME, JOURNAL_DIR as DIR, JournalError, Settled, unnamed};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Root, RootPath, meta_at};
 
 const SCHEMA: u32 = 1;
-const DIR: &str = "/var/lib";
-const NAME: &str = ".ssmbake-journal";
 /// Where the file system has no O_TMPFILE; never trusted, only removed.
 const NEW_NAME: &str = ".ssmbake-journal.new";
 const COMMITTED: &[u8] = b"committed\n";
@@ -73,23 +71,6 @@ impl Record {
             epoch,
         }
     }
-}
-
-/// Why a journal could not be opened or followed.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Another process holds it.
-    #[error("another ssmbake is changing this root")]
-    Busy,
-    /// It is no journal of ours.
-    #[error("the journal `{DIR}/{NAME}` is not usable: {0}")]
-    Unusable(String),
-    /// An earlier journal stands there.
-    #[error("an interrupted run left a journal in `{DIR}/{NAME}`")]
-    Pending,
-    /// The disk said no.
-    #[error(transparent)]
-    Io(#[from] IoError),
 }
 
 /// A journal on disk, locked by this process.
@@ -218,15 +199,6 @@ impl Journal {
             (true, None) => None,
         }
     }
-}
-
-/// What settling a journal came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// The tree is as before the interrupted run.
-    RolledBack,
-    /// The interrupted run had done its work; only its traces were removed.
-    Finished,
 }
 
 /// An unnamed file gets its name only when it is whole, and its directory's time is in it already: a kill

@@ -8,23 +8,32 @@
 //! It knows nothing of packages or configuration.
 
 mod change;
+// Without descriptors of directories nobody writes safely.
+#[cfg(unix)]
+mod commit;
+#[cfg(not(unix))]
+#[path = "refuse.rs"]
+mod commit;
+mod compare;
+#[cfg(unix)]
 mod journal;
+#[cfg(unix)]
 mod stage;
+#[cfg(unix)]
 mod unnamed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use rustix::fs::AtFlags;
-
 pub use change::{ChangeSet, Content, OnLink, Perm, SpoolSlice, Want};
-pub use journal::{JournalError, Settled};
-pub use unnamed::unnamed_file;
+pub use commit::{commit, recover, unnamed_file};
 
 use crate::error::IoError;
-use crate::root::{Kind, Last, Meta, Root, RootPath, meta_at};
+use crate::root::{Kind, Last, Meta, Root, RootPath};
 use crate::selinux::Labels;
-use journal::{DirTime, Entry, Journal, Record, Undo};
+
+const JOURNAL_DIR: &str = "/var/lib";
+const JOURNAL: &str = ".ssmbake-journal";
 
 /// Called before every single change; an error there is treated as the change's own failure. Tests stop
 /// a run at any point with it.
@@ -56,6 +65,32 @@ impl From<IoError> for TxnError {
     fn from(error: IoError) -> Self {
         Self::Unchanged(error)
     }
+}
+
+/// Why a journal could not be opened or followed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process holds it.
+    #[error("another ssmbake is changing this root")]
+    Busy,
+    /// It is no journal of ours.
+    #[error("the journal `{JOURNAL_DIR}/{JOURNAL}` is not usable: {0}")]
+    Unusable(String),
+    /// An earlier journal stands there.
+    #[error("an interrupted run left a journal in `{JOURNAL_DIR}/{JOURNAL}`")]
+    Pending,
+    /// The disk said no.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// What settling a journal came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The tree is as before the interrupted run.
+    RolledBack,
+    /// The interrupted run had done its work; only its traces were removed.
+    Finished,
 }
 
 /// One path that will change.
@@ -125,7 +160,7 @@ pub fn prepare(root: &Root, set: ChangeSet) -> Result<Prepared, IoError> {
     let mut changes = Vec::new();
     for (path, want) in wants {
         let before = root.meta(&path, Last::Keep)?;
-        if stage::differs(root, &path, &want, before.as_ref())? {
+        if compare::differs(root, &path, &want, before.as_ref())? {
             changes.push(Change {
                 path,
                 want,
@@ -157,147 +192,6 @@ fn add_parents(root: &Root, wants: &mut BTreeMap<RootPath, Want>) -> Result<(), 
                 mtime: None,
             },
         );
-    }
-    Ok(())
-}
-
-/// Makes the tree so. `epoch` (SOURCE_DATE_EPOCH, seconds) dates what has no date of its own.
-pub fn commit(
-    root: &Root,
-    prepared: &Prepared,
-    epoch: Option<i64>,
-    checkpoint: &Checkpoint<'_>,
-) -> Result<(), TxnError> {
-    if prepared.is_empty() {
-        return Ok(());
-    }
-    let entries = entries(&prepared.changes);
-    let dirs = dir_times(root, &prepared.changes)?;
-    let mut journal =
-        Journal::create(root, Record::new(entries.clone(), dirs, epoch)).map_err(|error| match error {
-            JournalError::Io(error) => TxnError::Unchanged(error),
-            other => TxnError::Journal(other),
-        })?;
-    let pairs: Vec<(&Change, &Entry)> = prepared.changes.iter().zip(&entries).collect();
-    if let Err(cause) = stage::stage_all(root, &pairs, epoch, checkpoint) {
-        return Err(match journal.settle(root) {
-            Ok(_) => TxnError::Unchanged(cause),
-            Err(rollback) => TxnError::Incomplete { cause, rollback },
-        });
-    }
-    let done = swap_all(root, &pairs, checkpoint)
-        .and_then(|()| stage::sync(root))
-        .and_then(|()| journal.commit());
-    if let Err(cause) = done {
-        return Err(match journal.settle(root) {
-            Ok(_) => TxnError::RolledBack(cause),
-            Err(rollback) => TxnError::Incomplete { cause, rollback },
-        });
-    }
-    // Committed: a failure to remove the traces is no failure of the work; the next run removes them.
-    journal.settle(root).map(drop).map_err(TxnError::Unchanged)
-}
-
-/// Settles what an interrupted run left; none when there is nothing.
-pub fn recover(root: &Root) -> Result<Option<Settled>, TxnError> {
-    match Journal::find(root) {
-        Ok(None) => Ok(None),
-        Ok(Some(journal)) => journal
-            .settle(root)
-            .map(Some)
-            .map_err(|rollback| TxnError::Incomplete {
-                cause: interrupted(),
-                rollback,
-            }),
-        Err(error) => Err(TxnError::Journal(error)),
-    }
-}
-
-fn interrupted() -> IoError {
-    IoError::new(
-        "finish",
-        "an earlier run",
-        io::Error::from(io::ErrorKind::Interrupted),
-    )
-}
-
-fn entries(changes: &[Change]) -> Vec<Entry> {
-    let name = |index: usize, end: &str| format!(".ssmbake-{index}.{end}");
-    let entry = |(index, change): (usize, &Change)| {
-        let undo = match (&change.want, &change.before) {
-            (Want::Dir { .. }, None) => Undo::RemoveDir,
-            (_, None) => Undo::Remove,
-            (_, Some(meta)) if meta.kind == Kind::Dir => Undo::KeepDir,
-            (_, Some(_)) => Undo::Restore {
-                backup: name(index, "old"),
-            },
-        };
-        let staged = !matches!(change.want, Want::Absent | Want::Dir { .. });
-        Entry {
-            path: change.path.clone(),
-            temp: staged.then(|| name(index, "new")),
-            undo,
-        }
-    };
-    changes.iter().enumerate().map(entry).collect()
-}
-
-/// The times of the directories that get or lose an entry, the journal's own among them.
-fn dir_times(root: &Root, changes: &[Change]) -> Result<Vec<DirTime>, IoError> {
-    let mut dirs: BTreeSet<RootPath> = changes.iter().filter_map(|change| change.path.parent()).collect();
-    dirs.insert(journal::place(root)?);
-    // An emptied directory comes back with its own time.
-    dirs.extend(
-        changes
-            .iter()
-            .filter(|c| c.before.is_some_and(|m| m.kind == Kind::Dir))
-            .map(|c| c.path.clone()),
-    );
-    let mut times = Vec::new();
-    for path in dirs {
-        if let Some(meta) = root.meta(&path, Last::Keep)? {
-            times.push(DirTime {
-                path,
-                mtime: meta.mtime,
-                nsec: meta.mtime_nsec,
-            });
-        }
-    }
-    Ok(times)
-}
-
-/// The visible part: every path changes by one rename; removals come last, children first.
-fn swap_all(root: &Root, pairs: &[(&Change, &Entry)], checkpoint: &Checkpoint<'_>) -> Result<(), IoError> {
-    let (removals, arrivals): (Vec<_>, Vec<_>) = pairs
-        .iter()
-        .partition(|(change, _)| matches!(change.want, Want::Absent));
-    for (change, entry) in arrivals.into_iter().chain(removals.into_iter().rev()) {
-        swap(root, change, entry, checkpoint).map_err(|error| IoError::new("change", &change.path, error))?;
-    }
-    Ok(())
-}
-
-fn swap(root: &Root, change: &Change, entry: &Entry, checkpoint: &Checkpoint<'_>) -> io::Result<()> {
-    let Some(parent) = change.path.parent() else {
-        return Ok(());
-    };
-    checkpoint(&change.path)?;
-    let name = change.path.name();
-    if matches!(change.want, Want::Dir { .. }) || entry.undo == Undo::KeepDir {
-        return Ok(());
-    }
-    let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
-    let now = meta_at(&dir, name)?;
-    let identity = |meta: &Meta| (meta.id, meta.mtime, meta.mtime_nsec);
-    if now.as_ref().map(identity) != change.before.as_ref().map(identity) {
-        return Err(io::Error::other("it was changed by somebody else meanwhile"));
-    }
-    if let Undo::Restore { backup } = &entry.undo {
-        rustix::fs::linkat(&dir, name, &dir, backup, AtFlags::empty())?;
-    }
-    match &entry.temp {
-        Some(temp) => rustix::fs::renameat(&dir, temp, &dir, name)?,
-        None => rustix::fs::unlinkat(&dir, name, AtFlags::empty())?,
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -14,6 +13,7 @@ use super::payload::{self, Hash};
 use super::tag::{self, file_flag};
 use crate::packages::unpack::{Limits, MakeSpool, Member, Stretch, malformed};
 use crate::packages::{PACKAGE, PackageError};
+use crate::positioned::read_exact_at;
 use crate::root::RootPath;
 use crate::txn::SpoolSlice;
 
@@ -201,9 +201,7 @@ impl RpmPackage {
             .filter_map(|tag| self.signature.binary(tag))
             .map(<[u8]>::to_vec);
         let mut bytes = vec![0; usize::try_from(self.header_stretch.len).unwrap_or(0)];
-        self.whole
-            .spool
-            .read_exact_at(&mut bytes, self.header_stretch.offset)
+        read_exact_at(&self.whole.spool, &mut bytes, self.header_stretch.offset)
             .map_err(|error| malformed("header", error))?;
         Ok((signatures.collect(), bytes))
     }
@@ -217,8 +215,7 @@ pub fn main_header(file: &File) -> Result<Header, PackageError> {
 
 fn read_signature(file: &File) -> Result<(Header, u64), PackageError> {
     let mut lead = [0; LEAD as usize];
-    file.read_exact_at(&mut lead, 0)
-        .map_err(|error| malformed("lead", error))?;
+    read_exact_at(file, &mut lead, 0).map_err(|error| malformed("lead", error))?;
     if lead[..4] != LEAD_MAGIC || lead[6..8] != [0, 0] {
         return Err(malformed("lead", "it is no binary rpm"));
     }
@@ -235,13 +232,13 @@ fn read_signature(file: &File) -> Result<(Header, u64), PackageError> {
 fn read_packaged(file: &File, offset: u64) -> Result<Vec<u8>, PackageError> {
     let mut start = [0; 16];
     let bad = |error| malformed("header", error);
-    file.read_exact_at(&mut start, offset).map_err(bad)?;
+    read_exact_at(file, &mut start, offset).map_err(bad)?;
     let len = Header::packaged_len(&start).map_err(|why| malformed("header", why))?;
     if len > HEADER_LIMIT {
         return Err(malformed("header", format_args!("it promises {len} bytes")));
     }
     let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, offset).map_err(bad)?;
+    read_exact_at(file, &mut bytes, offset).map_err(bad)?;
     Ok(bytes)
 }
 

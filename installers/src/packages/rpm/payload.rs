@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 
 use md5::{Digest, Md5};
 use sha1::Sha1;
@@ -20,6 +19,7 @@ use crate::packages::unpack::{
     ChunkReader, Limits, MakeSpool, Member, MemberKind, Seen, Spools, Stretch, decoded, decoder, malformed,
     payload_error, place, spool_file,
 };
+use crate::positioned::read_exact_at;
 use crate::root::RootPath;
 
 const PART: &str = "payload";
@@ -114,7 +114,7 @@ pub(super) fn read_payload(
 
 fn is_gzip(file: &File, stretch: Stretch) -> bool {
     let mut magic = [0; 2];
-    file.read_exact_at(&mut magic, stretch.offset).is_ok() && magic == [0x1f, 0x8b]
+    read_exact_at(file, &mut magic, stretch.offset).is_ok() && magic == [0x1f, 0x8b]
 }
 
 struct Collector<'a> {

@@ -7,7 +7,6 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::archive::RpmPackage;
@@ -110,18 +109,27 @@ fn fail(path: &Path) -> impl Fn(io::Error) -> IoError {
     move |error| IoError::new("write to", path.display(), error)
 }
 
+/// Readable by its owner only.
+fn private_dir() -> DirBuilder {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "modes are Unix's"))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
 impl Scratch {
     fn new(temp_dir: &Path) -> Result<Self, IoError> {
         let path = temp_dir.join(format!(".ssmbake-rpm-{}", std::process::id()));
         // Fails when it exists: nobody can have laid it out for us.
-        DirBuilder::new().mode(0o700).create(&path).map_err(fail(&path))?;
+        private_dir().create(&path).map_err(fail(&path))?;
         Ok(Self { path })
     }
 
     /// Copies of the database's files and of the package; the names of the former.
     fn fill(&self, root: &Root, database: &Database, package: &RpmPackage) -> Result<Vec<String>, IoError> {
         let db = self.path.join("db");
-        DirBuilder::new().mode(0o700).create(&db).map_err(fail(&db))?;
+        private_dir().create(&db).map_err(fail(&db))?;
         let mut names = Vec::new();
         for entry in root.read_dir(&database.dir)?.unwrap_or_default() {
             let path = database.file(&entry.name);

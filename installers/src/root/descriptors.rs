@@ -1,0 +1,233 @@
+//! Directories by their descriptors: nobody can swap one for a link under us.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::{Entry, Kind, Last, Meta, Resolver, Root, RootPath, walk};
+use crate::error::IoError;
+
+/// Tries of the kernel's resolution that a rename elsewhere may spoil.
+const TRIES: usize = 16;
+
+impl Meta {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Dir,
+            FileType::Symlink => Kind::Link,
+            _ => Kind::Other,
+        };
+        Self {
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: stat.st_mtime,
+            // The kernel keeps it below 10^9.
+            mtime_nsec: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            id: (stat.st_dev, stat.st_ino),
+        }
+    }
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct Dir(OwnedFd);
+
+impl Dir {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// What this kernel can do.
+    pub(super) fn resolver(&self) -> Resolver {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match rustix::fs::openat2(&self.0, ".", flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Ok(_) => Resolver::Kernel,
+            Err(_) => Resolver::Walker,
+        }
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
+    /// Of an entry, links not followed; none when there is none.
+    pub(super) fn meta(&self, name: &str) -> io::Result<Option<Meta>> {
+        meta_at(&self.0, name)
+    }
+
+    pub(super) fn own_meta(&self) -> io::Result<Meta> {
+        Ok(Meta::of(&rustix::fs::fstat(&self.0)?))
+    }
+
+    /// A directory in it; a link is an error.
+    pub(super) fn enter(&self, name: &str) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    pub(super) fn read_link(&self, name: &str) -> io::Result<OsString> {
+        let target = rustix::fs::readlinkat(&self.0, name, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()))
+    }
+}
+
+pub(super) fn too_many_links() -> io::Error {
+    Errno::LOOP.into()
+}
+
+impl Root {
+    /// Metadata; none for a name that is missing in a directory that is there.
+    pub(super) fn look(&self, path: &RootPath, last: Last) -> io::Result<Option<Meta>> {
+        let walked = || walk::walk(&self.dir, path, last).map(|located| located.meta);
+        let nofollow = if last == Last::Keep {
+            OFlags::NOFOLLOW
+        } else {
+            OFlags::empty()
+        };
+        match self.resolver {
+            Resolver::Walker => walked(),
+            Resolver::Kernel => match self.openat2(path, OFlags::PATH | nofollow) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => walked(),
+                opened => opened.and_then(|fd| Ok(Some(Meta::of(&rustix::fs::fstat(fd)?)))),
+            },
+        }
+    }
+
+    /// The file, and what it is; O_NONBLOCK keeps a fifo from hanging us.
+    pub(super) fn open_for_reading(&self, path: &RootPath) -> io::Result<(File, Meta)> {
+        let fd = self.open_fd(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let meta = Meta::of(&rustix::fs::fstat(&fd)?);
+        Ok((File::from(fd), meta))
+    }
+
+    /// The entries of a directory in no order.
+    pub(super) fn entries(&self, path: &RootPath) -> io::Result<Vec<Entry>> {
+        let fd = self.open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(fd)? {
+            let entry = entry?;
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => entries.push(Entry {
+                    name: name.to_owned(),
+                    inode: entry.ino(),
+                }),
+            }
+        }
+        Ok(entries)
+    }
+
+    pub(super) fn link_targets(&self, path: &RootPath) -> io::Result<BTreeMap<String, String>> {
+        let fd = self.open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut links = BTreeMap::new();
+        for entry in rustix::fs::Dir::read_from(&fd)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            // Some file systems do not tell the kind of an entry: what is no link has no target.
+            if !matches!(entry.file_type(), FileType::Symlink | FileType::Unknown) {
+                continue;
+            }
+            match rustix::fs::readlinkat(&fd, name, Vec::new()) {
+                Ok(target) => {
+                    links.insert(name.to_owned(), target.to_string_lossy().into_owned());
+                }
+                Err(Errno::INVAL | Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(links)
+    }
+
+    /// A descriptor of the canonical directory `path`; a link anywhere on the way is an error, so a directory
+    /// that was swapped for a link since it was resolved stops the write.
+    pub(crate) fn strict_dir(&self, path: &RootPath) -> Result<OwnedFd, IoError> {
+        self.try_strict_dir(path)
+            .map_err(|error| IoError::new("open directory", path, error))
+    }
+
+    fn try_strict_dir(&self, path: &RootPath) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.resolver == Resolver::Kernel {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            return Ok(rustix::fs::openat2(
+                self,
+                path.relative(),
+                flags,
+                Mode::empty(),
+                resolve,
+            )?);
+        }
+        let mut fd = rustix::fs::openat(self, ".", flags, Mode::empty())?;
+        for part in path.components() {
+            fd = rustix::fs::openat(&fd, part, flags, Mode::empty())?;
+        }
+        Ok(fd)
+    }
+
+    fn open_fd(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        if self.resolver == Resolver::Kernel {
+            match self.openat2(path, flags) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                opened => return opened,
+            }
+        }
+        let located = walk::walk(&self.dir, path, Last::Follow)?;
+        let name = match (&located.meta, &located.name) {
+            (None, _) => return Err(Errno::NOENT.into()),
+            (Some(_), Some(name)) => name.as_str(),
+            (Some(_), None) => ".",
+        };
+        Ok(rustix::fs::openat(
+            &located.dir.0,
+            name,
+            flags | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )?)
+    }
+
+    /// The kernel gives up with EAGAIN on a path with `..` while anything anywhere is renamed or mounted. It says to try
+    /// again; on a busy build machine that alone can go on for long, so in the end the walker takes over.
+    fn openat2(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat2(self, path.relative(), flags, Mode::empty(), resolve);
+        let mut opened = open();
+        for _ in 0..TRIES {
+            if !matches!(opened, Err(Errno::AGAIN)) {
+                break;
+            }
+            opened = open();
+        }
+        Ok(opened?)
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.0.as_fd()
+    }
+}
+
+/// Metadata of `name` in `dir`, the last component not followed; none when it does not exist.
+pub(crate) fn meta_at(dir: &impl AsFd, name: &str) -> io::Result<Option<Meta>> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Meta::of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

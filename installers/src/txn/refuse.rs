@@ -1,0 +1,41 @@
+//! The build machine has no descriptors of directories: trees are looked at here, and changed elsewhere.
+
+use std::fs::File;
+use std::io;
+
+use super::{Checkpoint, JOURNAL, JOURNAL_DIR, JournalError, Prepared, Settled, TxnError};
+use crate::error::IoError;
+use crate::root::{Last, Root, RootPath};
+
+fn refusal(root: &Root) -> IoError {
+    let why = io::Error::new(io::ErrorKind::Unsupported, "only Linux changes trees");
+    IoError::new("change", root.host_path().display(), why)
+}
+
+/// Nothing to do is done; anything else is refused.
+pub fn commit(
+    root: &Root,
+    prepared: &Prepared,
+    _epoch: Option<i64>,
+    _checkpoint: &Checkpoint<'_>,
+) -> Result<(), TxnError> {
+    if prepared.is_empty() {
+        return Ok(());
+    }
+    Err(TxnError::Unchanged(refusal(root)))
+}
+
+/// What an interrupted run left is for Linux to settle.
+pub fn recover(root: &Root) -> Result<Option<Settled>, TxnError> {
+    let journal = RootPath::fixed(JOURNAL_DIR).join(JOURNAL);
+    let is_left = journal.is_ok_and(|path| matches!(root.meta(&path, Last::Keep), Ok(Some(_))));
+    if is_left {
+        return Err(TxnError::Journal(JournalError::Pending));
+    }
+    Ok(None)
+}
+
+/// There is none.
+pub fn unnamed_file(root: &Root) -> Result<File, IoError> {
+    Err(refusal(root))
+}

@@ -16,6 +16,8 @@ mod kill;
 mod live;
 mod packer;
 mod prerequisites;
+mod readme;
+mod release;
 mod rpm;
 mod signals;
 mod snap;

@@ -72,6 +72,7 @@ pub enum Command {
     /// Say what `apply` would do; writes nothing, asks no network
     Plan(Box<Wanted>),
     /// Install, enable and configure the agent in a root tree
+    #[command(after_help = APPLY_EXAMPLE)]
     Apply(Box<ApplyArgs>),
     /// Check whether a root tree is ready for Systems Manager; on a running machine its access and network too
     #[command(after_help = AUDIT_EXAMPLE)]
@@ -94,6 +95,12 @@ pub enum Command {
         verb: Option<String>,
     },
 }
+
+const APPLY_EXAMPLE: &str = "Examples:
+  ssmbake apply --root /mnt/image --region eu-west-1 --fast-connect
+
+  machines outside of EC2, which register at their first boot:
+  ssmbake apply --root /mnt/image --region eu-west-1 --target hybrid --activation-source auto";
 
 const AUDIT_EXAMPLE: &str = "Examples:
   ssmbake audit --root /mnt/image
@@ -314,6 +321,17 @@ pub struct Wanted {
     /// What kind of machine the image is for
     #[arg(long, env = "SSMBAKE_TARGET", default_value = "ec2")]
     pub target: TargetArg,
+    /// Let the agent wait for the network, and look for credentials every minute instead of every half hour
+    #[arg(long, env = "SSMBAKE_FAST_CONNECT")]
+    pub fast_connect: bool,
+    /// With --target hybrid: where the first boot looks for the activation, in this order: auto, env, cmdline, fw-cfg, smbios, volume[:LABEL], cloud-init, file:/PATH, https://…; may be repeated
+    #[arg(
+        long,
+        env = "SSMBAKE_ACTIVATION_SOURCE",
+        value_name = "SOURCE",
+        value_delimiter = ','
+    )]
+    pub activation_source: Vec<String>,
     /// Start the agent on a running system once all is done; the default for hybrid machines outside of Packer
     #[arg(long, env = "SSMBAKE_START", overrides_with = "no_start")]
     pub start: bool,

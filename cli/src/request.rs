@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use ssmbake_installers::activation;
 use ssmbake_installers::config;
 use ssmbake_installers::config::proxy::Proxy;
 use ssmbake_installers::plan::{
-    ChannelChoice, Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start,
-    TargetKind, VersionSpec,
+    ChannelChoice, Connect, Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source,
+    Start, TargetKind, VersionSpec,
 };
 use ssmbake_installers::trust::Anchor;
 use ssmbake_installers::trust::x509::Certificate;
@@ -85,13 +86,42 @@ pub(crate) fn build(
         },
         settings,
         proxy,
+        connect: if wanted.fast_connect {
+            Connect::Fast
+        } else {
+            Connect::Standard
+        },
         start: match (wanted.start, wanted.no_start) {
             (true, _) => Start::Now,
             (false, true) => Start::AtBoot,
             (false, false) => Start::Auto,
         },
+        activation: activation(wanted)?,
     };
     Ok((request, warnings))
+}
+
+/// Each once, in the order given.
+fn activation(wanted: &Wanted) -> Result<Vec<activation::Source>, Failure> {
+    let mut sources = Vec::new();
+    for text in &wanted.activation_source {
+        let named = match text.as_str() {
+            "auto" => activation::Source::auto(),
+            other => vec![
+                other
+                    .parse()
+                    .map_err(|error| Failure::new(USAGE, error, activation::SourceError::HINT))?,
+            ],
+        };
+        sources.extend(named);
+    }
+    let mut seen = Vec::new();
+    sources.retain(|source| {
+        let is_new = !seen.contains(source);
+        seen.push(source.clone());
+        is_new
+    });
+    Ok(sources)
 }
 
 pub(crate) fn sha256(text: &str) -> Result<String, Failure> {

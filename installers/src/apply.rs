@@ -15,7 +15,7 @@ use crate::receipt::{self, PackageReceipt, Receipt};
 use crate::root::{Last, Root, RootPath};
 use crate::selinux::{self, Labels};
 use crate::service::live::{self, Files, RefreshHold};
-use crate::service::{Enablement, systemd, upstart};
+use crate::service::{Enablement, online, systemd, upstart};
 use crate::trust;
 use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
 use ssmbake_manifests::ServiceManager;
@@ -119,6 +119,7 @@ pub fn apply(
     for step in &plan.steps {
         match step {
             Step::ReloadManager { manager } => live::reload(*manager),
+            Step::RegisterNow { manager } => live::register(*manager),
             Step::StartService { manager, channel } => live::start(*manager, *channel, files),
             _ => Ok(()),
         }
@@ -227,6 +228,7 @@ fn expand(
         Step::HoldRefresh
         | Step::LabelFiles { .. }
         | Step::ReloadManager { .. }
+        | Step::RegisterNow { .. }
         | Step::StartService { .. } => {}
         Step::RequestRelabel => {
             let path = RootPath::fixed(selinux::RELABEL);
@@ -235,6 +237,11 @@ fn expand(
             }
         }
         Step::RegisterAtFirstBoot { manager } => rpm::register::put_job(root, *manager, set)?,
+        Step::ActivateAtFirstBoot {
+            manager,
+            first_boot,
+            is_image,
+        } => first_boot.put(root, *manager, *is_image, set)?,
         Step::EnableService {
             manager: ServiceManager::Systemd,
             channel,
@@ -272,6 +279,10 @@ fn expand(
             }
         }
         Step::WriteConfig { edits } => write_config(root, edits, set)?,
+        Step::WaitForNetwork { channel } => {
+            let want = Want::file(online::TEXT.as_bytes().to_vec(), 0o644);
+            set.put(root, &online::place(*channel), OnLink::Refuse, want)?;
+        }
         Step::WriteProxy {
             manager,
             channel,

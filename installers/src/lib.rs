@@ -9,6 +9,7 @@
 //! | [`acquire`] | plan → verified package; the only network |
 //! | [`apply`], [`revert`], [`receipt`] | plan → changed tree, and back |
 //! | [`audit`] | root → report |
+//! | [`activation`] | registration at first boot |
 //! | [`export`] | plan → script |
 //! | [`selinux`] | labels of new files |
 //! | [`packages`] | reads packages and registers them in the target's database |
@@ -17,6 +18,7 @@
 //! | [`error`] | the one shape of an I/O error |
 
 pub mod acquire;
+pub mod activation;
 pub mod apply;
 pub mod audit;
 pub mod config;

@@ -161,12 +161,8 @@ const POSTINST: &str = "#!/bin/sh\nset -e\ncomm=$(cat /proc/1/comm 2>/dev/null |
     systemctl enable amazon-ssm-agent\n  systemctl start amazon-ssm-agent\n  systemctl daemon-reload\nfi\n";
 const PRERM: &str = "#!/bin/sh\nset -e\nexit 0\n";
 
-// It leaves its vault wherever it starts. The registration is written as the agent writes it; options: -register -y -code C -id I -region R.
-const AGENT: &str = "#!/bin/sh\n\
-    if [ \"$1\" = -register ]; then\n  mkdir -p /var/lib/amazon/ssm/Vault\n\
-      printf '{\"ManagedInstanceID\":\"mi-0123456789abcdef0\",\"Region\":\"%s\"}' \"$8\" >/var/lib/amazon/ssm/registration\n\
-      exit 0\nfi\n\
-    mkdir -p /var/lib/amazon-test /var/lib/amazon/ssm/Vault\nenv > /var/lib/amazon-test/started\nexec sleep infinity\nexit\n";
+// It leaves its vault wherever it starts.
+const AGENT: &str = include_str!("agent.sh");
 
 /// A shell script that registers, or records its start and environment, then sleeps; the rest is padding that gzip packs to about a
 /// third, like the agent's own programs.

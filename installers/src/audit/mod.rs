@@ -5,6 +5,7 @@ pub mod live;
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, ServiceManager};
 
+use crate::activation::{self, Source};
 use crate::config;
 use crate::error::IoError;
 use crate::packages::PACKAGE;
@@ -13,7 +14,7 @@ use crate::plan::no_agent;
 use crate::probe::{ConfigFacts, Facts, Place};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
-use crate::service::{Enablement, InstallChannel};
+use crate::service::{Enablement, InstallChannel, systemd};
 use crate::trust::AnchorState;
 
 /// The version of the report's JSON.
@@ -126,6 +127,12 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
             database_at_rest(root, facts)?,
         ),
         ("SSMB013", "files are as ssmbake left them", receipt_holds(root)?),
+        (
+            "SSMB014",
+            "the first boot registers a hybrid machine",
+            first_boot(root, facts)?,
+        ),
+        ("SSMB015", "something keeps the clock right", clock(facts)),
     ];
     Ok(Report {
         schema: SCHEMA,
@@ -290,7 +297,7 @@ fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
 
 /// A baked registration or vault gives every clone one identity; a machine that nobody bakes has its own.
 fn identity(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    let is_machine = facts.environment.place.value == Place::Live && facts.environment.packer.is_none();
+    let is_machine = is_machine(facts);
     Ok(match identity_path(root)? {
         None => pass("none found"),
         Some(path) if is_machine => warn(
@@ -304,8 +311,18 @@ fn identity(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
     })
 }
 
+/// Whether this is no image, nor will one be made of it as far as anybody said.
+fn is_machine(facts: &Facts) -> bool {
+    facts.environment.place.value == Place::Live && facts.environment.packer.is_none()
+}
+
 fn identity_path(root: &Root) -> Result<Option<String>, IoError> {
-    for path in ["/var/lib/amazon/ssm/registration", "/var/lib/amazon/ssm/Vault"] {
+    for path in [
+        "/var/lib/amazon/ssm/registration",
+        "/var/lib/amazon/ssm/Vault",
+        activation::STAMP,
+        activation::STATUS,
+    ] {
         if root.meta(&RootPath::fixed(path), Last::Keep)?.is_some() {
             return Ok(Some(path.to_owned()));
         }
@@ -316,6 +333,68 @@ fn identity_path(root: &Root) -> Result<Option<String>, IoError> {
         .iter()
         .find(|entry| entry.name.starts_with("i-") || entry.name.starts_with("mi-"));
     Ok(instance.map(|entry| format!("{dir}/{}", entry.name)))
+}
+
+fn clock(facts: &Facts) -> Finding {
+    match &facts.clock {
+        Some(program) => pass(format!("`{program}`")),
+        None => warn(
+            "neither chrony, systemd-timesyncd nor ntpd is there",
+            "install one: AWS refuses a machine that is five minutes off",
+        ),
+    }
+}
+
+/// Whether the job of ours will run, and on a machine, what came of it.
+fn first_boot(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+    let Some(sources) = activation::sources(root)? else {
+        return Ok(pass("nobody asked for it"));
+    };
+    let state = match facts.service_manager.value {
+        ServiceManager::Systemd => systemd::state(root, activation::UNIT)?,
+        _ => match root.meta(&RootPath::fixed(activation::JOB), Last::Follow)? {
+            Some(_) => Enablement::Enabled(RootPath::fixed(activation::JOB)),
+            None => Enablement::Missing,
+        },
+    };
+    if !matches!(state, Enablement::Enabled(_)) {
+        return Ok(fail(
+            format!("`{}` does not start", activation::UNIT),
+            "run `ssmbake apply` again with --activation-source",
+        ));
+    }
+    if !is_machine(facts) {
+        for source in &sources {
+            if let Source::File(path) = source
+                && root.meta(path, Last::Follow)?.is_some()
+            {
+                return Ok(fail(
+                    format!("`{path}` is in the image: every machine would use the same activation"),
+                    "remove it, and put it there when a machine is made",
+                ));
+            }
+        }
+        let names: Vec<String> = sources.iter().map(Source::to_string).collect();
+        return Ok(pass(format!("from {}", names.join(", "))));
+    }
+    let Some(status) = activation::status(root)? else {
+        return Ok(warn(
+            "it has not run yet",
+            format!("`systemctl start {}`", activation::UNIT),
+        ));
+    };
+    Ok(match status.state.as_str() {
+        "registered" if status.why.is_empty() => pass(format!("as {}", status.managed_instance)),
+        "registered" => warn(
+            format!("as {}, but {}", status.managed_instance, status.why),
+            "do so",
+        ),
+        "waiting" => warn(status.why, "give this machine an activation and boot it again"),
+        _ => fail(
+            format!("{}, after {} attempts", status.why, status.attempts),
+            "`aws ssm describe-activations`: is it expired or used up? Mend it and boot again",
+        ),
+    })
 }
 
 fn override_files(root: &Root) -> Result<Finding, IoError> {

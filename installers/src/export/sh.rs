@@ -5,8 +5,10 @@
 use ssmbake_manifests::{Arch, Os, PackageFormat, ServiceManager, VersionMatch};
 
 use super::quoted;
+use crate::activation::{self, FirstBoot};
 use crate::config;
 use crate::plan::{Downgrade, Plan, Step, VersionSpec};
+use crate::service::online;
 use crate::trust::x509::pem_blocks;
 use crate::trust::{Anchor, bundles};
 
@@ -107,6 +109,9 @@ fn preparation(step: &Step) -> String {
 fn call(step: &Step) -> String {
     match step {
         Step::InstallPackage { .. } => "install_package\n".to_owned(),
+        Step::ActivateAtFirstBoot {
+            manager, first_boot, ..
+        } => first_boot_calls(*manager, first_boot),
         Step::EnableService { manager, .. } => match manager {
             ServiceManager::Systemd => "enable_systemd\n".to_owned(),
             _ => "enable_upstart\n".to_owned(),
@@ -117,6 +122,10 @@ fn call(step: &Step) -> String {
         }
         Step::WriteConfig { .. } if preparation(step).is_empty() => String::new(),
         Step::WriteConfig { .. } => "configure\n".to_owned(),
+        Step::WaitForNetwork { channel } => {
+            let place = quoted(online::place(*channel).as_str());
+            heredoc(&format!("put {place} 644"), online::TEXT)
+        }
         Step::WriteProxy {
             manager,
             channel,
@@ -131,8 +140,25 @@ fn call(step: &Step) -> String {
         // The machine's own tools write its database and its labels.
         Step::RegisterAtFirstBoot { .. } | Step::LabelFiles { .. } | Step::RequestRelabel => String::new(),
         // Plans for exports are made for trees that do not run.
-        Step::HoldRefresh | Step::ReloadManager { .. } | Step::StartService { .. } => String::new(),
+        Step::HoldRefresh
+        | Step::ReloadManager { .. }
+        | Step::RegisterNow { .. }
+        | Step::StartService { .. } => String::new(),
     }
+}
+
+fn first_boot_calls(manager: ServiceManager, first_boot: &FirstBoot) -> String {
+    let files = first_boot.files(manager).into_iter();
+    let mut text: String = files
+        .map(|(path, text, mode)| heredoc(&format!("put {} {mode:o}", quoted(path)), &text))
+        .collect();
+    if manager == ServiceManager::Systemd {
+        let unit = activation::UNIT;
+        text.push_str(&format!(
+            "link /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/{unit}\n"
+        ));
+    }
+    text
 }
 
 fn anchor(anchor: &Anchor) -> String {

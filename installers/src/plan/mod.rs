@@ -7,14 +7,16 @@ mod step;
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{
     AgentFacts, AgentVersion, AnchorSet, Arch, Catalog, HostVariant, Os, PackageFormat, Service,
+    ServiceManager,
 };
 
 pub use request::{
-    ChannelChoice, Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source, Start,
-    TargetKind, VersionSpec,
+    ChannelChoice, Connect, Downgrade, Endpoints, LabelChoice, RegistrationChoice, Request, Roots, Source,
+    Start, TargetKind, VersionSpec,
 };
 pub use step::Step;
 
+use crate::activation::FirstBoot;
 use crate::config::{self, Edit};
 use crate::digest::sha256_hex;
 use crate::packages::Registration;
@@ -91,6 +93,9 @@ pub(crate) fn no_agent(facts: &Facts) -> String {
     }
 }
 
+/// The least that the agent takes: a machine whose role comes after it is online a minute later.
+const FAST_RETRY: u64 = 60;
+
 /// The tree's system in the catalog, if this version can bake it.
 fn baked<'c>(facts: &Facts, catalog: &'c Catalog) -> Result<&'c Os, PlanError> {
     let unsupported = |what: String, hint: &str| PlanError::Unsupported {
@@ -165,6 +170,8 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
             });
         }
     }
+    steps.extend(network_step(request, facts, os, channel, &mut notes));
+    steps.extend(activation_step(request, facts, os)?);
     if !steps.is_empty() {
         steps.extend(label_step(request.labels, facts, &mut notes));
     }
@@ -176,6 +183,53 @@ pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan,
         steps,
         notes,
     })
+}
+
+/// What else a fast connection wants is in the agent's configuration.
+fn network_step(
+    request: &Request,
+    facts: &Facts,
+    os: &Os,
+    channel: InstallChannel,
+    notes: &mut Vec<String>,
+) -> Option<Step> {
+    if request.connect == Connect::Standard {
+        return None;
+    }
+    if facts.clock.is_none() {
+        notes.push(
+            "nothing here keeps the clock right (chrony, systemd-timesyncd, ntpd): AWS refuses a machine that is five minutes off"
+                .to_owned(),
+        );
+    }
+    // upstart's job of the agent waits for the network by itself.
+    let wants = os.service == ServiceManager::Systemd && !facts.agent.waits_for_network;
+    wants.then_some(Step::WaitForNetwork { channel })
+}
+
+/// The unit of an earlier run is left alone where it is the same.
+fn activation_step(request: &Request, facts: &Facts, os: &Os) -> Result<Option<Step>, PlanError> {
+    if request.activation.is_empty() {
+        return Ok(None);
+    }
+    if request.target != TargetKind::Hybrid {
+        return Err(PlanError::Usage {
+            what: "an instance of EC2 has its identity from EC2 and is not activated".to_owned(),
+            hint: "use --target hybrid for machines elsewhere".to_owned(),
+        });
+    }
+    let first_boot = FirstBoot {
+        sources: request.activation.clone(),
+        region: request.region.as_ref().map(|region| region.id.clone()),
+        proxy: request.proxy.clone(),
+    };
+    let is_there = facts.agent.first_boot_sha256.as_deref() == Some(&first_boot.sha256(os.service));
+    let is_machine = facts.environment.place.value == Place::Live && facts.environment.packer.is_none();
+    Ok((!is_there).then_some(Step::ActivateAtFirstBoot {
+        manager: os.service,
+        first_boot,
+        is_image: !is_machine,
+    }))
 }
 
 /// A running manager does not look for new units by itself.
@@ -199,6 +253,11 @@ fn live_steps(
     // A machine that is no image's has nothing to wait for.
     let is_bootstrap = is_live && request.target == TargetKind::Hybrid && facts.environment.packer.is_none();
     if request.start == Start::Now || request.start == Start::Auto && is_bootstrap {
+        // The agent starts with an identity, or for nothing.
+        let registers = |step: &Step| matches!(step, Step::ActivateAtFirstBoot { .. });
+        if steps.iter().any(registers) {
+            steps.push(Step::RegisterNow { manager });
+        }
         steps.push(Step::StartService { manager, channel });
     }
     if channel == InstallChannel::Snap && !steps.is_empty() {
@@ -436,6 +495,13 @@ fn config_step(
         Endpoints::Standard => Vec::new(),
         Endpoints::Fips => fips(request, catalog, notes)?,
     };
+    if request.connect == Connect::Fast {
+        edits.push(Edit {
+            section: "Ssm".to_owned(),
+            key: "CredentialRetryMaxSleepSeconds".to_owned(),
+            value: FAST_RETRY.into(),
+        });
+    }
     edits.extend(request.settings.iter().cloned());
     for edit in &edits {
         warn_about(edit, request.target, notes);

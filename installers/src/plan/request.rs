@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{AgentVersion, Region};
 
+use crate::activation;
 use crate::config::Edit;
 use crate::config::proxy::Proxy;
 use crate::trust::Anchor;
@@ -65,6 +66,17 @@ pub enum Start {
     AtBoot,
     /// At once.
     Now,
+}
+
+/// How the agent comes online.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connect {
+    /// As AWS packaged it: without network or role it sleeps up to half an hour.
+    #[default]
+    Standard,
+    /// It waits for the network, and looks for credentials again every minute.
+    Fast,
 }
 
 /// Whether an older version may replace a newer one.
@@ -157,8 +169,14 @@ pub struct Request {
     pub settings: Vec<Edit>,
     /// The agent's proxy.
     pub proxy: Option<Proxy>,
+    /// How long a machine may take from its boot to Systems Manager.
+    #[serde(default)]
+    pub connect: Connect,
     /// When the agent starts.
     pub start: Start,
+    /// Where the first boot looks for the activation of a hybrid machine; none leaves registration to others.
+    #[serde(default)]
+    pub activation: Vec<activation::Source>,
 }
 
 impl fmt::Display for VersionSpec {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{Arch, PackageFormat, ServiceManager, TrustStore};
 
 use super::VersionSpec;
+use crate::activation::{FirstBoot, Source};
 use crate::config::proxy::Proxy;
 use crate::config::{self, Edit};
 use crate::packages::Registration;
@@ -45,6 +46,15 @@ pub enum Step {
         /// Who starts the job.
         manager: ServiceManager,
     },
+    /// Let the first boot register the machine.
+    ActivateAtFirstBoot {
+        /// Who starts it.
+        manager: ServiceManager,
+        /// How.
+        first_boot: FirstBoot,
+        /// Whether an image is made: then no activation may lie in the tree.
+        is_image: bool,
+    },
     /// Make it start at boot.
     EnableService {
         /// By which manager.
@@ -66,6 +76,11 @@ pub enum Step {
         /// Them.
         edits: Vec<Edit>,
     },
+    /// Let the agent's unit ask for the network.
+    WaitForNetwork {
+        /// Whose unit.
+        channel: InstallChannel,
+    },
     /// Write the agent's proxy.
     WriteProxy {
         /// For which manager.
@@ -78,6 +93,11 @@ pub enum Step {
     /// Let the running service manager read its units again. Live systems only.
     ReloadManager {
         /// It.
+        manager: ServiceManager,
+    },
+    /// Register the machine now, as its first boot would. Live systems only.
+    RegisterNow {
+        /// Who runs the job.
         manager: ServiceManager,
     },
     /// Start the agent now, or again when something of it changed. Live systems only.
@@ -117,6 +137,14 @@ impl fmt::Display for Step {
             Self::RegisterAtFirstBoot { manager } => {
                 write!(f, "let rpm register the package at first boot ({manager})")
             }
+            Self::ActivateAtFirstBoot { first_boot, .. } => {
+                let sources: Vec<String> = first_boot.sources.iter().map(Source::to_string).collect();
+                write!(
+                    f,
+                    "register at first boot with an activation from {}",
+                    sources.join(", ")
+                )
+            }
             Self::EnableService {
                 channel: InstallChannel::Snap,
                 ..
@@ -133,11 +161,15 @@ impl fmt::Display for Step {
                     .collect();
                 write!(f, "set {} in {}", keys.join(", "), config::PATH)
             }
+            Self::WaitForNetwork { channel } => {
+                write!(f, "let {} ask for the network", channel.unit())
+            }
             Self::WriteProxy { manager, channel, .. } => {
                 let place = config::proxy::place(*manager, *channel);
                 write!(f, "write the agent's proxy to {place}")
             }
             Self::ReloadManager { manager } => write!(f, "let {manager} read its units again"),
+            Self::RegisterNow { .. } => f.write_str("register the machine now"),
             Self::StartService { manager, .. } => write!(f, "start the service now ({manager})"),
         }
     }

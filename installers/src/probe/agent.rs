@@ -4,6 +4,7 @@ use ssmbake_manifests::{Os, PackageFormat, ServiceManager};
 
 use super::ProbeError;
 use super::facts::{AgentInTree, ConfigFacts, Evidence, PackageFacts, SnapFacts};
+use crate::activation;
 use crate::config;
 use crate::digest::sha256_hex;
 use crate::error::IoError;
@@ -14,7 +15,7 @@ use crate::packages::rpm::header::Header;
 use crate::packages::rpm::register;
 use crate::packages::{PACKAGE, PackageError};
 use crate::root::{Last, Root, RootPath};
-use crate::service::{Enablement, InstallChannel, systemd, upstart};
+use crate::service::{Enablement, InstallChannel, online, systemd, upstart};
 
 const LIST_LIMIT: usize = 4 * 1024 * 1024;
 const CONFIG_LIMIT: usize = 1024 * 1024;
@@ -67,6 +68,8 @@ pub(super) fn look(
         enablement,
         config,
         proxy_sha256: proxy.map(sha256_hex),
+        first_boot_sha256: activation::digest(root)?,
+        waits_for_network: online::is_there(root, channel)?,
     };
     Ok((agent, config_text))
 }

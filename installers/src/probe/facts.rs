@@ -186,6 +186,10 @@ pub struct AgentInTree {
     pub config: ConfigFacts,
     /// SHA-256 of the proxy file of ours, hex.
     pub proxy_sha256: Option<String>,
+    /// SHA-256 of the first-boot registration of ours, hex.
+    pub first_boot_sha256: Option<String>,
+    /// Whether the drop-in of ours makes it wait for the network.
+    pub waits_for_network: bool,
 }
 
 /// The trust store.
@@ -229,6 +233,9 @@ pub struct Facts {
     pub agent: AgentInTree,
     /// Where we run; no part of the digest.
     pub environment: Environment,
+    /// The program that keeps the clock right; no part of the digest.
+    #[serde(default)]
+    pub clock: Option<String>,
     /// What the catalog says of the system; no part of the digest.
     pub capabilities: Capabilities,
     /// What only Windows has.
@@ -286,6 +293,8 @@ impl Facts {
                 enablement: Enablement::Missing,
                 config: ConfigFacts::Absent,
                 proxy_sha256: None,
+                first_boot_sha256: None,
+                waits_for_network: false,
             },
             environment: Environment {
                 place: Found {
@@ -295,6 +304,7 @@ impl Facts {
                 packer: None,
                 host_rpm: None,
             },
+            clock: None,
             capabilities: os.capabilities,
             windows: None,
             config_text: None,

@@ -2,6 +2,7 @@
 
 mod agent;
 mod architecture;
+mod clock;
 mod elf;
 mod environment;
 mod facts;
@@ -105,6 +106,7 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         trust: trust_facts(root, catalog, os)?,
         agent,
         environment: environment::look(root, hints)?,
+        clock: clock::look(root)?,
         capabilities: os.capabilities,
         windows: None,
         config_text,

@@ -3,6 +3,7 @@
 use ssmbake_manifests::ServiceManager;
 
 use super::InstallChannel;
+use crate::activation;
 use crate::packages::PACKAGE;
 use crate::runner::{RunError, run};
 
@@ -20,6 +21,15 @@ pub(crate) fn reload(manager: ServiceManager) -> Result<(), RunError> {
     match manager {
         ServiceManager::Systemd => run("systemctl", ["daemon-reload"]),
         _ => run("initctl", ["reload-configuration"]),
+    }
+    .map(drop)
+}
+
+/// Registers this machine now, as its first boot would have.
+pub(crate) fn register(manager: ServiceManager) -> Result<(), RunError> {
+    match manager {
+        ServiceManager::Systemd => run("systemctl", ["restart", activation::UNIT]),
+        _ => run("initctl", ["start", "ssmbake-first-boot"]),
     }
     .map(drop)
 }

@@ -2,6 +2,7 @@
 //! Nothing is started here but by [`live`].
 
 pub(crate) mod live;
+pub(crate) mod online;
 pub mod systemd;
 pub mod upstart;
 

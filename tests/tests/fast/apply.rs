@@ -63,6 +63,37 @@ fn installs_enables_trusts_and_configures() {
 }
 
 #[test]
+fn a_fast_connection_waits_for_the_network_and_asks_again_soon() {
+    let (target, mirror) = (MiniTree::debian(), mirror());
+    let bake = || {
+        let mut command = apply(target.path(), &mirror, V1);
+        command.args(["--fast-connect", "--detailed-exitcode"]);
+        outcome(&mut command)
+    };
+    let (code, out, err) = bake();
+    assert_eq!(code, 20, "{out}{err}");
+    // Nothing in this tree keeps the clock.
+    assert!(err.contains("chrony"), "{err}");
+    let drop_in = target.read("etc/systemd/system/amazon-ssm-agent.service.d/10-ssmbake-network.conf");
+    assert!(drop_in.contains("Wants=network-online.target"), "{drop_in}");
+    let config = target.read("etc/amazon/ssm/amazon-ssm-agent.json");
+    assert!(
+        config.contains("\"CredentialRetryMaxSleepSeconds\": 60"),
+        "{config}"
+    );
+    assert_eq!(bake().0, 0);
+    target.put("usr/sbin/chronyd", "");
+    assert!(!bake().2.contains("chrony"));
+    must(ssmbake(&["revert", "--root"]).arg(target.path()));
+    assert!(
+        !target
+            .path()
+            .join("etc/systemd/system/amazon-ssm-agent.service.d")
+            .exists()
+    );
+}
+
+#[test]
 fn the_second_run_writes_nothing_and_asks_nobody() {
     let (target, mirror) = (MiniTree::debian(), mirror());
     assert_eq!(

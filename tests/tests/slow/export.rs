@@ -60,6 +60,11 @@ fn export(arguments: &[&str], mirror: &Mirror, to: &Path) -> String {
         "Agent.SelfUpdate=true",
         "--proxy",
         "http://proxy:3128",
+        "--target",
+        "hybrid",
+        "--activation-source",
+        "env",
+        "--fast-connect",
     ]);
     command
         .args(arguments)
@@ -109,6 +114,11 @@ fn old_systems_are_baked_by_a_script_under_every_shell() {
         must(&mut chroot(target.path(), &["rpm", "-V", "amazon-ssm-agent"]));
         let (code, out, err) = outcome(ssmbake(&["audit", "--root"]).arg(target.path()));
         assert_eq!(code, 0, "{shell:?}: {out}{err}");
+        let job = fs::read_to_string(target.path().join("etc/init/ssmbake-first-boot.conf")).expect("job");
+        assert!(
+            job.contains("env https_proxy=") && job.contains("/usr/lib/ssmbake/first-boot"),
+            "{job}"
+        );
         let before = tree(target.path(), Times::Count);
         let (code, out, err) = outcome(run(&[]).env("SSMBAKE_DETAILED_EXITCODE", "1"));
         assert_eq!(code, 0, "{shell:?}: {out}{err}");

@@ -11,6 +11,7 @@ mod ansible;
 mod debian;
 mod export;
 mod families;
+mod first_boot;
 mod foreign;
 mod kill;
 mod live;

@@ -1,0 +1,245 @@
+#!/bin/sh
+# Registers this machine with AWS Systems Manager, once for a machine-id. Written by ssmbake, started at every boot before
+# the agent. What came of it is in /var/lib/ssmbake/first-boot.json.
+# shellcheck disable=SC2317,SC1003 # which readers are called depends on the sources
+set -u
+umask 077
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH LC_ALL=C
+
+sources='@SOURCES@'
+default_region='@REGION@'
+state=/var/lib/ssmbake
+ssm=/var/lib/amazon/ssm
+stamp=$state/machine-id
+# Seconds that a boot waits for the registration at most; the next boot tries again.
+limit=${SSMBAKE_FIRST_BOOT_LIMIT:-900}
+# An activation: ssm-activation:ID:CODE or ssm-activation:ID:CODE:REGION, anywhere in the text of a source.
+uuid='[0-9a-f]\{8\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{12\}'
+code_letters='[A-Za-z0-9+/=_-]\{20,250\}'
+
+id='' code='' region='' source='' why='' attempts=0 where=''
+
+say() { printf '%s\n' "$1"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# What may stand in JSON.
+plain() { printf '%s' "$1" | tr -d '\000-\037"\\' | cut -c 1-300; }
+
+report() {
+    mkdir -p "$state"
+    instance=$(sed -n 's/.*"ManagedInstanceID" *: *"\([a-z0-9-]*\)".*/\1/p' "$ssm/registration" 2>/dev/null)
+    printf '{"schema": 1, "state": "%s", "source": "%s", "managed_instance": "%s", "machine_id": "%s", "attempts": %s, "why": "%s"}\n' \
+        "$1" "$(plain "$source")" "$instance" "$machine" "$attempts" "$(plain "$why")" >"$state/first-boot.json.new"
+    chmod 644 "$state/first-boot.json.new"
+    mv -f "$state/first-boot.json.new" "$state/first-boot.json"
+    say "$1${instance:+ as $instance}${why:+: $(plain "$why")}"
+}
+
+machine_id() {
+    for file in /etc/machine-id /var/lib/dbus/machine-id /sys/class/dmi/id/product_uuid; do
+        line=$(head -n 1 "$file" 2>/dev/null)
+        case $line in
+            '' | uninitialized) ;;
+            *)
+                printf '%s' "$line"
+                return 0
+                ;;
+        esac
+    done
+}
+
+agent() {
+    for program in /usr/bin/amazon-ssm-agent /snap/amazon-ssm-agent/current/amazon-ssm-agent; do
+        [ ! -x "$program" ] || { printf '%s' "$program"; return 0; }
+    done
+}
+
+# Each reader prints what its source holds; nothing where there is none.
+read_env() {
+    [ -z "${SSM_ACTIVATION_ID:-}" ] || printf 'ssm-activation:%s:%s%s\n' "$SSM_ACTIVATION_ID" \
+        "${SSM_ACTIVATION_CODE:-}" "${SSM_ACTIVATION_REGION:+:$SSM_ACTIVATION_REGION}"
+}
+read_cmdline() { tr ' ' '\n' </proc/cmdline; }
+read_fw_cfg() {
+    modprobe -q qemu_fw_cfg 2>/dev/null
+    cat /sys/firmware/qemu_fw_cfg/by_name/opt/com.amazonaws.ssm/activation/raw 2>/dev/null
+}
+read_smbios() {
+    modprobe -q dmi-sysfs 2>/dev/null
+    cat /sys/firmware/dmi/entries/11-*/raw 2>/dev/null | tr -c '[:print:]' '\n'
+}
+mount_volume() {
+    device=$(blkid -L "$1" 2>/dev/null) || device=/dev/disk/by-label/$1
+    mkdir -p /run/ssmbake-seed
+    [ -e "$device" ] && mount -o "$2" "$device" /run/ssmbake-seed 2>/dev/null
+}
+# read_volume LABEL: a file `ssm-activation` at the top of a volume, such as a seed ISO or a config drive.
+read_volume() {
+    mount_volume "$1" ro || return 0
+    cat /run/ssmbake-seed/ssm-activation 2>/dev/null
+    umount /run/ssmbake-seed
+}
+read_cloud_init() { cat /var/lib/cloud/instance/user-data.txt 2>/dev/null; }
+read_file() { cat "$1" 2>/dev/null; }
+read_url() {
+    if has curl; then
+        curl -fsS --max-time 30 --proto =https "$1" 2>/dev/null
+    elif has wget; then
+        wget -q -T 30 -O - "$1" 2>/dev/null
+    fi
+}
+
+# Fills id, code and region from a text; false where it holds no activation.
+parse() {
+    line=$(printf '%s\n' "$1" | sed -n "s/.*ssm-activation[:=]\($uuid:$code_letters\(:[a-z0-9-]*\)\{0,1\}\).*/\1/p" | head -n 1)
+    if [ -n "$line" ]; then
+        id=${line%%:*}
+        line=${line#*:}
+        code=${line%%:*}
+        case $line in *:*) region=${line#*:} ;; esac
+        return 0
+    fi
+    # What `aws ssm create-activation` prints; Region may stand beside.
+    flat=$(printf '%s' "$1" | tr -d '\n\r')
+    id=$(printf '%s' "$flat" | sed -n "s/.*\"ActivationId\" *: *\"\($uuid\)\".*/\1/p")
+    code=$(printf '%s' "$flat" | sed -n "s/.*\"ActivationCode\" *: *\"\($code_letters\)\".*/\1/p")
+    named=$(printf '%s' "$flat" | sed -n 's/.*"Region" *: *"\([a-z0-9-]*\)".*/\1/p')
+    region=${named:-$region}
+    [ -n "$id" ] && [ -n "$code" ]
+}
+
+# Fills id, code, region, source, where.
+find_activation() {
+    for one in $sources; do
+        region=$default_region
+        name=${one%%:*}
+        where=${one#*:}
+        case $name in
+            https) parse "$(read_url "$one")" || continue ;;
+            *) parse "$("read_$name" "$where")" || continue ;;
+        esac
+        source=$one
+        return 0
+    done
+    return 1
+}
+
+# Nobody finds it on the disk any more, not even in free blocks.
+wipe() {
+    [ -f "$1" ] && [ ! -L "$1" ] || return 1
+    shred -u "$1" 2>/dev/null && return 0
+    dd if=/dev/zero of="$1" bs="$(wc -c <"$1")" count=1 conv=notrunc 2>/dev/null || return 1
+    sync
+    rm -f "$1"
+}
+
+# The code is used up; it goes wherever this machine can reach it.
+destroy_source() {
+    case $source in
+        file:*) wipe "$where" || why="the activation is still in $where: it cannot be written" ;;
+        volume:*)
+            why="the activation is still on the volume $where: detach it"
+            if mount_volume "$where" rw; then
+                [ ! -w /run/ssmbake-seed/ssm-activation ] || ! wipe /run/ssmbake-seed/ssm-activation || why=''
+                umount /run/ssmbake-seed
+            fi
+            ;;
+        cloud_init)
+            mkdir -p /run/ssmbake
+            printf '%s\n' "$code" >/run/ssmbake/code
+            grep -rlF -f /run/ssmbake/code /var/lib/cloud /run/cloud-init 2>/dev/null | while IFS= read -r file; do
+                wipe "$file"
+            done
+            wipe /run/ssmbake/code
+            ;;
+        env) ;;
+        *) why="the activation is still in the machine's definition ($name): take it out there" ;;
+    esac
+}
+
+forget() {
+    "$(agent)" -register -clear >/dev/null 2>&1
+    # The agent leaves the registration behind, which it would believe.
+    rm -rf "$ssm/registration" "$ssm/Vault" "$ssm"/i-* "$ssm"/mi-*
+    rm -f "$stamp"
+}
+
+register() {
+    attempts=$((attempts + 1))
+    # A machine whose clock is before this file's own time has no clock yet: AWS would refuse it.
+    if [ "$(date +%s)" -lt "$(date -r "$0" +%s 2>/dev/null || echo 0)" ]; then
+        why='the clock is behind the image'
+        return 1
+    fi
+    if [ -z "$region" ]; then
+        why="$source names no region, and the image has none"
+        return 1
+    fi
+    said=$("$(agent)" -register -y -code "$code" -id "$id" -region "$region" 2>&1) && [ -s "$ssm/registration" ] && return 0
+    why=$(printf '%s\n' "$said" | tail -n 1)
+    case $why in *"$code"*) why='the agent refused the activation' ;; esac
+    return 1
+}
+
+# Machines that boot together do not come back together.
+pause() {
+    random=$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')
+    sleep $((delay / 2 + random % (delay / 2 + 1)))
+    delay=$((delay * 2))
+    [ "$delay" -le 120 ] || delay=120
+}
+
+machine=$(machine_id)
+if [ -z "$(agent)" ]; then
+    why='there is no agent'
+    report failed
+    exit 1
+fi
+if [ -s "$ssm/registration" ]; then
+    if [ ! -s "$stamp" ]; then
+        # Somebody else registered this machine before this script ran.
+        mkdir -p "$state"
+        printf '%s\n' "$machine" >"$stamp"
+    fi
+    if [ "$(cat "$stamp")" = "$machine" ]; then
+        report registered
+        exit 0
+    fi
+    say 'this is a copy of a registered machine: its registration is cleared'
+    forget
+fi
+delay=4
+until_when=$(($(date +%s) + limit))
+while :; do
+    if find_activation; then
+        if register; then
+            why=''
+            printf '%s\n' "$machine" >"$stamp"
+            destroy_source
+            report registered
+            ! has initctl || [ -d /run/systemd/system ] ||
+                initctl restart amazon-ssm-agent 2>/dev/null || initctl start amazon-ssm-agent
+            exit 0
+        fi
+    else
+        case $sources in
+            # A server may come up later than this machine.
+            *https:*)
+                why='no source holds an activation'
+                has curl || has wget || why="$why: there is neither curl nor wget for the URL"
+                ;;
+            *)
+                why='no source holds an activation'
+                report waiting
+                exit 0
+                ;;
+        esac
+    fi
+    if [ "$(date +%s)" -ge "$until_when" ]; then
+        report failed
+        exit 1
+    fi
+    say "attempt $attempts: $(plain "$why")"
+    pause
+done

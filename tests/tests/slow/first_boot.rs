@@ -1,0 +1,332 @@
+//! Registration at first boot: every source, every failure, in a chroot whose /proc and /sys are made for it. As root.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use ssmbake_tests::mirror::Mirror;
+use ssmbake_tests::tree::debootstrapped;
+use ssmbake_tests::world::{V1, apply, mirror, refused};
+use ssmbake_tests::{must, outcome, ssmbake};
+use tempfile::TempDir;
+
+const ID: &str = "11111111-2222-3333-4444-555555555555";
+const CODE: &str = "Fjz3/sZfSvv78EXAMPLE+1=";
+const REFUSED: &str = "refused-refused-refused";
+
+fn compact(code: &str) -> String {
+    format!("ssm-activation:{ID}:{code}:eu-west-1")
+}
+
+/// As `aws ssm create-activation` prints it.
+fn json() -> String {
+    format!("{{\n    \"ActivationId\": \"{ID}\",\n    \"ActivationCode\": \"{CODE}\"\n}}\n")
+}
+
+/// A baked tree whose machine has these sources.
+struct Image {
+    tree: TempDir,
+    /// What the tree's /proc and /sys hold.
+    fakes: TempDir,
+    /// Or this machine's own.
+    is_real: bool,
+}
+
+impl Image {
+    fn new(mirror: &Mirror, sources: &str) -> Self {
+        let tree = debootstrapped("bookworm");
+        must(apply(tree.path(), mirror, V1).args([
+            "--target",
+            "hybrid",
+            "--region",
+            "eu-west-1",
+            "--activation-source",
+            sources,
+        ]));
+        let image = Self {
+            tree,
+            fakes: tempfile::tempdir().expect("directory"),
+            is_real: false,
+        };
+        image.machine("0123456789abcdef0123456789abcdef");
+        image.fake("proc/cmdline", "root=/dev/vda quiet\n");
+        fs::create_dir_all(image.fakes.path().join("sys")).expect("directory");
+        image
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        write(&self.tree.path().join(path), text.as_bytes());
+    }
+
+    fn fake(&self, path: &str, text: &str) {
+        write(&self.fakes.path().join(path), text.as_bytes());
+    }
+
+    /// Gives the machine its id.
+    fn machine(&self, id: &str) {
+        self.put("etc/machine-id", &format!("{id}\n"));
+    }
+
+    /// One boot: exit code, what it said, and the status file.
+    fn boot(&self, environment: &[(&str, &str)]) -> (i32, String, Value) {
+        let script = "mount --bind \"$1/proc\" \"$0/proc\"; mount --bind \"$1/sys\" \"$0/sys\"; mount --bind /dev \"$0/dev\"; \
+             mount -t tmpfs none \"$0/run\"; exec chroot \"$0\" /bin/sh /usr/lib/ssmbake/first-boot";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-ec", script])
+            .arg(self.tree.path())
+            .arg(if self.is_real {
+                Path::new("")
+            } else {
+                self.fakes.path()
+            })
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("SSMBAKE_FIRST_BOOT_LIMIT", "3")
+            .envs(environment.iter().copied());
+        let (code, out, err) = outcome(&mut command);
+        let status = self.read("var/lib/ssmbake/first-boot.json");
+        let status =
+            serde_json::from_str(&status).unwrap_or_else(|error| panic!("{error}: {status}{out}{err}"));
+        (code, format!("{out}{err}"), status)
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.tree.path().join(path)).unwrap_or_default()
+    }
+
+    /// What the agent was asked to do, a line each.
+    fn registrations(&self) -> String {
+        self.read("var/lib/amazon-test/registrations")
+    }
+
+    /// Boots, and expects a registration by `source` that leaves the code nowhere in the tree.
+    #[track_caller]
+    fn expect_registered(&self, environment: &[(&str, &str)], source: &str) -> Value {
+        let (code, said, status) = self.boot(environment);
+        assert_eq!(
+            (code, &status["state"]),
+            (0, &"registered".into()),
+            "{said}{status}"
+        );
+        assert_eq!(status["source"], source, "{said}");
+        assert_eq!(status["managed_instance"], "mi-0123456789abcdef0");
+        assert_eq!(self.registrations(), format!("register {ID} eu-west-1\n"));
+        assert!(!said.contains(CODE), "{said}");
+        let (code, found, _) = outcome(
+            Command::new("grep")
+                .args(["-rlF", CODE])
+                .arg(self.tree.path())
+                .args(["--exclude-dir=proc", "--exclude-dir=sys", "--exclude-dir=dev"]),
+        );
+        assert_eq!((code, found.as_str()), (1, ""), "{source}");
+        status
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().expect("directory")).expect("directory");
+    fs::write(path, bytes).expect("file");
+}
+
+#[test]
+fn every_source_registers_once_and_is_destroyed() {
+    let mirror = mirror();
+    let file = Image::new(&mirror, "file:/var/lib/activation.json");
+    file.put("var/lib/activation.json", &json());
+    let status = file.expect_registered(&[], "file:/var/lib/activation.json");
+    assert_eq!(status["why"], "");
+    // The next boot has nothing to do.
+    file.expect_registered(&[], "");
+
+    let environment = Image::new(&mirror, "auto");
+    let variables = [("SSM_ACTIVATION_ID", ID), ("SSM_ACTIVATION_CODE", CODE)];
+    environment.expect_registered(&variables, "env");
+
+    let line = Image::new(&mirror, "auto");
+    line.fake("proc/cmdline", &format!("quiet {} ro\n", compact(CODE)));
+    let status = line.expect_registered(&[], "cmdline");
+    assert!(
+        status["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("machine's definition"))
+    );
+
+    let firmware = Image::new(&mirror, "auto");
+    firmware.fake(
+        "sys/firmware/qemu_fw_cfg/by_name/opt/com.amazonaws.ssm/activation/raw",
+        &json(),
+    );
+    firmware.expect_registered(&[], "fw_cfg");
+
+    let smbios = Image::new(&mirror, "auto");
+    smbios.fake(
+        "sys/firmware/dmi/entries/11-0/raw",
+        &format!("\u{b}\u{5}\0\u{1}\u{1}first\0{}\0\0", compact(CODE)),
+    );
+    smbios.expect_registered(&[], "smbios");
+
+    let cloud = Image::new(&mirror, "auto");
+    for path in [
+        "var/lib/cloud/instance/user-data.txt",
+        "var/lib/cloud/instances/i/obj.pkl",
+    ] {
+        cloud.put(path, &format!("#cloud-config\n# {}\n", compact(CODE)));
+    }
+    cloud.put("var/lib/cloud/instance/boot-finished", "yes\n");
+    cloud.expect_registered(&[], "cloud_init");
+    assert_eq!(cloud.read("var/lib/cloud/instance/boot-finished"), "yes\n");
+}
+
+/// A disk with the label SSM in a loop device.
+struct Volume {
+    _image: TempDir,
+    device: String,
+}
+
+impl Volume {
+    fn new() -> Self {
+        let image = tempfile::tempdir().expect("directory");
+        let (seed, disk) = (image.path().join("seed"), image.path().join("disk"));
+        write(&seed.join("ssm-activation"), json().as_bytes());
+        let mut format = Command::new("mke2fs");
+        format.args(["-q", "-t", "ext4", "-L", "SSM", "-d"]);
+        must(format.arg(&seed).arg(&disk).arg("4M"));
+        let mut attach = Command::new("losetup");
+        let device = must(attach.args(["--find", "--show"]).arg(&disk)).stdout;
+        Self {
+            _image: image,
+            device: String::from_utf8_lossy(&device).trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        must(Command::new("losetup").args(["--detach", &self.device]));
+    }
+}
+
+#[test]
+fn a_seed_volume_registers_and_is_wiped() {
+    let volume = Volume::new();
+    let mut image = Image::new(&mirror(), "volume");
+    // Mounting needs the kernel's own.
+    image.is_real = true;
+    let status = image.expect_registered(&[], "volume:SSM");
+    assert_eq!(status["why"], "");
+    let raw = fs::read(&volume.device).expect("device");
+    let code = CODE.as_bytes();
+    assert!(!raw.windows(code.len()).any(|window| window == code));
+}
+
+#[test]
+fn copies_of_a_registered_machine_register_anew() {
+    let image = Image::new(&mirror(), "file:/var/lib/activation.json");
+    image.put("var/lib/activation.json", &json());
+    image.expect_registered(&[], "file:/var/lib/activation.json");
+    image.machine("ffffffffffffffffffffffffffffffff");
+    // Without an activation it is nobody, which is better than somebody else.
+    let (code, said, status) = image.boot(&[]);
+    assert_eq!((code, &status["state"]), (0, &"waiting".into()), "{said}");
+    assert_eq!(status["managed_instance"], "");
+    assert!(!image.tree.path().join("var/lib/amazon/ssm/registration").exists());
+    image.put("var/lib/activation.json", &json());
+    let (_, said, status) = image.boot(&[]);
+    assert_eq!(status["state"], "registered", "{said}");
+    assert_eq!(
+        image.registrations(),
+        format!("register {ID} eu-west-1\nclear\nregister {ID} eu-west-1\n")
+    );
+    assert_eq!(
+        image.read("var/lib/ssmbake/machine-id"),
+        "ffffffffffffffffffffffffffffffff\n"
+    );
+}
+
+#[test]
+fn what_cannot_be_registered_is_tried_again_and_said_without_the_code() {
+    let image = Image::new(&mirror(), "file:/var/lib/activation.json");
+    image.put("var/lib/activation.json", &compact(REFUSED));
+    let (code, said, status) = image.boot(&[]);
+    assert_eq!((code, &status["state"]), (1, &"failed".into()), "{said}");
+    assert!(
+        status["attempts"].as_i64().is_some_and(|count| count >= 2),
+        "{status}"
+    );
+    assert_eq!(status["why"], "the agent refused the activation");
+    assert!(!said.contains(REFUSED), "{said}");
+    // It is there for the next boot.
+    assert!(image.read("var/lib/activation.json").contains(REFUSED));
+
+    // A clock that is behind the image is waited for.
+    image.put("var/lib/activation.json", &json());
+    let script = image.tree.path().join("usr/lib/ssmbake/first-boot");
+    must(Command::new("touch").args(["-d", "tomorrow"]).arg(script));
+    let (code, said, status) = image.boot(&[]);
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(status["why"], "the clock is behind the image");
+    assert_eq!(image.registrations(), "");
+
+    // Nothing in this tree fetches URLs.
+    let image = Image::new(&mirror(), "https://localhost:1/activation");
+    let (code, _, status) = image.boot(&[]);
+    assert_eq!(code, 1);
+    assert!(
+        status["why"].as_str().is_some_and(|why| why.contains("curl")),
+        "{status}"
+    );
+}
+
+/// Verdict and detail of a check on the tree from outside.
+fn audit(root: &Path, id: &str) -> (String, String) {
+    let (_, out, err) = outcome(ssmbake(&["audit", "--output", "json", "--root"]).arg(root));
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    let checks = report["checks"].as_array().expect("checks").iter();
+    let check = checks.clone().find(|check| check["id"] == id).expect("the check");
+    let text = |name: &str| check[name].as_str().expect("text").to_owned();
+    (text("verdict"), text("detail"))
+}
+
+#[test]
+fn audit_says_whether_the_first_boot_can_register() {
+    let image = Image::new(&mirror(), "env,file:/var/lib/activation.json");
+    let root = image.tree.path();
+    let (verdict, detail) = audit(root, "SSMB014");
+    assert_eq!(
+        (verdict.as_str(), detail.as_str()),
+        ("pass", "from env, file:/var/lib/activation.json")
+    );
+    image.put("var/lib/activation.json", &json());
+    assert_eq!(audit(root, "SSMB014").0, "fail");
+    image.expect_registered(&[], "file:/var/lib/activation.json");
+    let (verdict, detail) = audit(root, "SSMB010");
+    assert_eq!(verdict, "fail", "{detail}");
+    fs::remove_file(root.join("etc/systemd/system/multi-user.target.wants/ssmbake-first-boot.service"))
+        .expect("remove");
+    assert_eq!(audit(root, "SSMB014").0, "fail");
+}
+
+#[test]
+fn an_activation_in_the_image_is_refused() {
+    let (tree, mirror) = (debootstrapped("bookworm"), mirror());
+    write(&tree.path().join("var/lib/activation.json"), json().as_bytes());
+    let mut bake = apply(tree.path(), &mirror, V1);
+    bake.args([
+        "--target",
+        "hybrid",
+        "--activation-source",
+        "file:/var/lib/activation.json",
+    ]);
+    let said = refused(&mut bake, tree.path(), 8);
+    assert!(said.contains("/var/lib/activation.json"), "{said}");
+    let mut bake = apply(tree.path(), &mirror, V1);
+    bake.args(["--activation-source", "env"]);
+    let said = refused(&mut bake, tree.path(), 2);
+    assert!(said.contains("--target hybrid"), "{said}");
+    let mut bake = apply(tree.path(), &mirror, V1);
+    bake.args(["--target", "hybrid", "--activation-source", &compact(CODE)]);
+    let said = refused(&mut bake, tree.path(), 2);
+    assert!(!said.contains(CODE), "{said}");
+}

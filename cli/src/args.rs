@@ -69,14 +69,18 @@ pub enum Output {
 pub enum Command {
     /// Say what is in a root tree, and why
     Detect,
-    /// Say what `apply` would do; writes nothing, asks no network
-    Plan(Box<Wanted>),
+    /// Say what `apply` or `seal` would do; writes nothing, asks no network
+    #[command(args_conflicts_with_subcommands = true)]
+    Plan(Box<PlanArgs>),
     /// Install, enable and configure the agent in a root tree
     #[command(after_help = APPLY_EXAMPLE)]
     Apply(Box<ApplyArgs>),
     /// Check whether a root tree is ready for Systems Manager; on a running machine its access and network too
     #[command(after_help = AUDIT_EXAMPLE)]
     Audit(AuditArgs),
+    /// Remove what belongs to one machine, before copies are made of it
+    #[command(after_help = SEAL_EXAMPLE)]
+    Seal(SealArgs),
     /// Take back what `apply` did
     Revert,
     /// Print a plan as a script for machines where this program does not run, or a snippet for Packer, cloud-init and others
@@ -102,6 +106,66 @@ const APPLY_EXAMPLE: &str = "Examples:
   machines outside of EC2, which register at their first boot:
   ssmbake apply --root /mnt/image --region eu-west-1 --target hybrid --activation-source auto";
 
+/// What `plan` takes.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// For `apply`.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Of another verb.
+    #[command(subcommand)]
+    pub of: Option<PlanOf>,
+}
+
+/// Other verbs with a plan.
+#[derive(Debug, Subcommand)]
+pub enum PlanOf {
+    /// Say what `seal` would remove
+    Seal {
+        /// How much
+        #[arg(long, env = "SSMBAKE_SEAL_PROFILE", default_value = "agent")]
+        profile: SealProfileArg,
+    },
+}
+
+const SEAL_EXAMPLE: &str = "Examples:
+  ssmbake plan seal --root /mnt/image --profile image
+  ssmbake seal --root /mnt/image --profile image";
+
+/// What `seal` takes.
+#[derive(Debug, Args)]
+pub struct SealArgs {
+    /// How much
+    #[arg(long, env = "SSMBAKE_SEAL_PROFILE", default_value = "agent")]
+    pub profile: SealProfileArg,
+    /// On a running machine: seal although it is registered, which it will not be any more
+    #[arg(long, env = "SSMBAKE_REGISTERED")]
+    pub registered: bool,
+    /// Exit with 20 when something changed
+    #[arg(long, env = "SSMBAKE_DETAILED_EXITCODE")]
+    pub detailed_exitcode: bool,
+}
+
+/// How much is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SealProfileArg {
+    /// What the agent left: identity, logs, credentials
+    Agent,
+    /// And all else that belongs to one machine: machine-id, SSH host keys, logs, leases, histories, caches
+    Image,
+}
+
+/// For what the tree is to be good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuditProfileArg {
+    /// A machine or an image, as it is
+    Any,
+    /// Machines outside of EC2: something has to register them
+    Hybrid,
+    /// An image of which many machines are made: nothing of the build machine may be left
+    Image,
+}
+
 const AUDIT_EXAMPLE: &str = "Examples:
   ssmbake audit --root /mnt/image
   ssmbake audit --region eu-west-1 --output-bucket my-bucket";
@@ -109,6 +173,9 @@ const AUDIT_EXAMPLE: &str = "Examples:
 /// What `audit` takes.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
+    /// For what the tree is to be good
+    #[arg(long, env = "SSMBAKE_PROFILE", default_value = "any")]
+    pub profile: AuditProfileArg,
     /// Check access, endpoints and clock as well; the default on a running machine outside of Packer
     #[arg(long, env = "SSMBAKE_NETWORK", overrides_with = "no_network")]
     pub network: bool,

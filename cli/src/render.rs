@@ -5,9 +5,10 @@ use std::fmt::Write;
 use ssmbake_installers::audit::{Report, Verdict};
 use ssmbake_installers::plan::Plan;
 use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts, TrustFacts};
+use ssmbake_installers::seal::{Item, SealPlan};
 use ssmbake_installers::service::Enablement;
 use ssmbake_installers::trust::AnchorState;
-use ssmbake_manifests::{Capabilities, Os};
+use ssmbake_manifests::{Capabilities, Os, SealAction};
 
 /// Whether the evidence is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +138,27 @@ pub(crate) fn plan(plan: &Plan) -> String {
         text.push_str("nothing to do: all is as wanted\n");
     }
     text
+}
+
+pub(crate) fn seal(plan: &SealPlan) -> String {
+    if plan.items.is_empty() {
+        return "nothing to seal\n".to_owned();
+    }
+    plan.items.iter().map(|one| format!("{}\n", item(one))).collect()
+}
+
+/// One line of a plan to seal.
+pub(crate) fn item(item: &Item) -> String {
+    let (path, count) = (&item.path, item.count);
+    let what = match item.action {
+        SealAction::Remove if count == 1 => format!("remove {path}"),
+        SealAction::Remove => format!("remove {path} and what is below, {count} paths"),
+        SealAction::Empty => format!("remove what is below {path}, {count} paths"),
+        SealAction::RemoveFiles => format!("remove the files below {path}, {count} paths"),
+        SealAction::Truncate => format!("empty {path}"),
+        SealAction::DropLines => format!("remove lines from {path}"),
+    };
+    format!("{what} ({}: {})", item.class, item.why)
 }
 
 pub(crate) fn report(report: &Report) -> String {

@@ -10,6 +10,7 @@
 //! | [`apply`], [`revert`], [`receipt`] | plan → changed tree, and back |
 //! | [`audit`] | root → report |
 //! | [`activation`] | registration at first boot |
+//! | [`seal`] | what belongs to one machine leaves the tree |
 //! | [`export`] | plan → script |
 //! | [`selinux`] | labels of new files |
 //! | [`packages`] | reads packages and registers them in the target's database |
@@ -36,6 +37,7 @@ pub mod receipt;
 pub mod revert;
 pub mod root;
 mod runner;
+pub mod seal;
 pub mod selinux;
 pub mod service;
 mod tls;

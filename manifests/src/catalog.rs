@@ -12,6 +12,7 @@ use crate::identification::Identification;
 use crate::keys::SigningKey;
 use crate::os::{Os, OsIdentity};
 use crate::regions::Regions;
+use crate::seal::SealRule;
 use crate::trust::{RawAnchor, TrustAnchor};
 
 mod embedded {
@@ -29,6 +30,7 @@ pub struct Catalog {
     signing_keys: OnceLock<Vec<SigningKey>>,
     config_keys: OnceLock<Vec<ConfigKey>>,
     access: OnceLock<Access>,
+    seal: OnceLock<Vec<SealRule>>,
 }
 
 /// The catalog that is part of this binary.
@@ -42,6 +44,7 @@ pub fn catalog() -> &'static Catalog {
         signing_keys: OnceLock::new(),
         config_keys: OnceLock::new(),
         access: OnceLock::new(),
+        seal: OnceLock::new(),
     };
     &EMBEDDED
 }
@@ -80,6 +83,17 @@ impl Catalog {
     pub fn access(&self) -> &Access {
         self.access
             .get_or_init(|| parse("access", include_str!("../access.toml")))
+    }
+
+    /// What no copy of a machine may have.
+    pub fn seal(&self) -> &[SealRule] {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            rule: Vec<SealRule>,
+        }
+        self.seal
+            .get_or_init(|| parse::<File>("seal", include_str!("../seal.toml")).rule)
     }
 
     /// How systems are told apart besides os-release.

@@ -9,6 +9,7 @@
 //! | [`keys`] | the OpenPGP keys that sign agent packages | `keys.toml` |
 //! | [`access`] | what an account grants: actions, buckets, endpoints | `access.toml` |
 //! | [`config_keys`] | keys of `amazon-ssm-agent.json`, their types and ranges | `config-keys.toml` |
+//! | [`seal`] | what no copy of a machine may have | `seal.toml` |
 //! | [`hex`] | hexadecimal text | |
 //! | [`words`] | the error of a word that no enum here has | |
 //!
@@ -27,6 +28,7 @@ pub mod identification;
 pub mod keys;
 pub mod os;
 pub mod regions;
+pub mod seal;
 pub mod trust;
 pub mod words;
 
@@ -43,5 +45,6 @@ pub use os::{
     SnapUse, TrustStore, VersionMatch,
 };
 pub use regions::{HostVariant, Partition, Region, RegionMatch, Regions, Service, UnknownRegion};
+pub use seal::{SealAction, SealProfile, SealRule};
 pub use trust::{AnchorSet, TrustAnchor};
 pub use words::UnknownWord;

@@ -27,7 +27,8 @@ if [ -z "$region" ] && command -v curl >/dev/null; then
     metadata=http://169.254.169.254/latest
     token=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' $metadata/api/token)
     region=$(curl -sf -m 2 -H "X-aws-ec2-metadata-token: $token" $metadata/meta-data/placement/region)
-    echo "private key of an instance" >$ssm/Vault/Store/EC2RegistrationKey
+    # The words apart, so that a search of the disk finds the key and not this script.
+    printf 'private %s\n' 'key of an instance' >$ssm/Vault/Store/EC2RegistrationKey
 fi
 host=$(tr -d '\n' </etc/amazon/ssm/amazon-ssm-agent.json 2>/dev/null |
     sed -n 's/.*"Ssm" *: *{[^}]*"Endpoint" *: *"\([^"]*\)".*/\1/p')

@@ -13,6 +13,7 @@ pub mod forge;
 pub mod machine;
 pub mod mirror;
 pub mod package;
+pub mod plant;
 pub mod rpm;
 pub mod tree;
 pub mod windows;

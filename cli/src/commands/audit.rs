@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use ssmbake_installers::audit;
 use ssmbake_installers::audit::live::Settings;
+use ssmbake_installers::audit::{self, Profile};
 use ssmbake_installers::probe::{Facts, Place};
 use ssmbake_installers::reach::imds;
 
 use super::Session;
-use crate::args::AuditArgs;
+use crate::args::{AuditArgs, AuditProfileArg};
 use crate::exit::{self, Failure};
 use crate::{host, render, request};
 
@@ -16,15 +16,13 @@ impl Session<'_> {
     pub(super) fn audit(&self, args: &AuditArgs) -> Result<u8, Failure> {
         let root = self.open()?;
         let facts = self.facts(&root)?;
-        if facts.windows.is_some() {
-            let hint = "`detect` works there";
-            return Err(Failure::new(
-                exit::UNSUPPORTED,
-                "this version audits no Windows trees",
-                hint,
-            ));
-        }
-        let mut report = audit::audit(&root, &facts, self.catalog)?;
+        self.refuse_windows(&facts)?;
+        let profile = match args.profile {
+            AuditProfileArg::Any => Profile::Any,
+            AuditProfileArg::Hybrid => Profile::Hybrid,
+            AuditProfileArg::Image => Profile::Image,
+        };
+        let mut report = audit::audit(&root, &facts, self.catalog, profile)?;
         if self.wants_network(args, &facts)? {
             let settings = self.settings(args)?;
             report
@@ -37,6 +35,17 @@ impl Session<'_> {
         } else {
             exit::OK
         })
+    }
+
+    pub(super) fn refuse_windows(&self, facts: &Facts) -> Result<(), Failure> {
+        match facts.windows {
+            None => Ok(()),
+            Some(_) => Err(Failure::new(
+                exit::UNSUPPORTED,
+                "this version looks at Windows trees with `detect` only",
+                "audit and seal them with Windows' own tools",
+            )),
+        }
     }
 
     fn wants_network(&self, args: &AuditArgs, facts: &Facts) -> Result<bool, Failure> {

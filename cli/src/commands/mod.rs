@@ -4,6 +4,7 @@ mod audit;
 mod export;
 mod network;
 mod regions;
+mod seal;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use ssmbake_manifests::{Catalog, catalog};
 
 use self::network::Network;
 use crate::Environment;
-use crate::args::{ApplyArgs, Cli, Command, Wanted, told};
+use crate::args::{ApplyArgs, Cli, Command, PlanOf, Wanted, told};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
@@ -43,7 +44,12 @@ pub(crate) fn run(
     environment: &Environment,
     console: &Console,
 ) -> Result<u8, Failure> {
-    if !cfg!(unix) && matches!(cli.command, Command::Apply(_) | Command::Revert) {
+    if !cfg!(unix)
+        && matches!(
+            cli.command,
+            Command::Apply(_) | Command::Seal(_) | Command::Revert
+        )
+    {
         return Err(Failure::new(
             exit::UNSUPPORTED,
             "trees are changed on Linux only",
@@ -52,7 +58,7 @@ pub(crate) fn run(
     }
     // Only what changes something has something to take back.
     let interrupt = match &cli.command {
-        Command::Apply(_) | Command::Revert => signals::listen()?,
+        Command::Apply(_) | Command::Seal(_) | Command::Revert => signals::listen()?,
         _ => Interrupt::new(),
     };
     let session = Session {
@@ -64,7 +70,11 @@ pub(crate) fn run(
     };
     let result = match &cli.command {
         Command::Detect => session.detect(),
-        Command::Plan(wanted) => session.plan(wanted),
+        Command::Plan(args) => match &args.of {
+            Some(PlanOf::Seal { profile }) => session.plan_seal(*profile),
+            None => session.plan(&args.wanted),
+        },
+        Command::Seal(args) => session.seal(args),
         Command::Apply(args) => session.apply(args),
         Command::Audit(args) => session.audit(args),
         Command::Revert => session.revert(),

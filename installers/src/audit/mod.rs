@@ -3,7 +3,7 @@
 pub mod live;
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, ServiceManager};
+use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, SealRule, ServiceManager};
 
 use crate::activation::{self, Source};
 use crate::config;
@@ -14,6 +14,7 @@ use crate::plan::no_agent;
 use crate::probe::{ConfigFacts, Facts, Place};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
+use crate::seal::{self, Item};
 use crate::service::{Enablement, InstallChannel, systemd};
 use crate::trust::AnchorState;
 
@@ -79,8 +80,19 @@ fn fail(detail: impl Into<String>, fix: impl Into<String>) -> Finding {
     Finding(Verdict::Fail, detail.into(), fix.into())
 }
 
+/// For what a tree is to be good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// A machine or an image, as it is.
+    Any,
+    /// Machines outside of EC2.
+    Hybrid,
+    /// An image of which many machines are made.
+    Image,
+}
+
 /// Runs all checks.
-pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, IoError> {
+pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) -> Result<Report, IoError> {
     let named = [
         (
             "SSMB001",
@@ -130,17 +142,40 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Report, Io
         (
             "SSMB014",
             "the first boot registers a hybrid machine",
-            first_boot(root, facts)?,
+            first_boot(root, facts, profile)?,
         ),
         ("SSMB015", "something keeps the clock right", clock(facts)),
     ];
+    let mut checks: Vec<Check> = named
+        .into_iter()
+        .map(|(id, title, finding)| check(id, title, finding))
+        .collect();
+    if profile == Profile::Image {
+        checks.extend(sealed(root, facts, catalog)?);
+    }
     Ok(Report {
         schema: SCHEMA,
-        checks: named
-            .into_iter()
-            .map(|(id, title, finding)| check(id, title, finding))
-            .collect(),
+        checks,
     })
+}
+
+/// A check for each class of what no copy may have.
+fn sealed(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Vec<Check>, IoError> {
+    let check_of = |(rule, item): (SealRule, Option<Item>)| {
+        let title = format!("nothing is left of the class {}", rule.class);
+        let finding = match item {
+            None => pass("nothing"),
+            Some(item) => fail(
+                format!("`{}`: {}", item.path, item.why),
+                "run `ssmbake seal --profile image`",
+            ),
+        };
+        check(&rule.id, &title, finding)
+    };
+    Ok(seal::left(root, facts, catalog)?
+        .into_iter()
+        .map(check_of)
+        .collect())
 }
 
 fn check(id: &str, title: &str, Finding(verdict, detail, fix): Finding) -> Check {
@@ -312,11 +347,11 @@ fn identity(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
 }
 
 /// Whether this is no image, nor will one be made of it as far as anybody said.
-fn is_machine(facts: &Facts) -> bool {
+pub(crate) fn is_machine(facts: &Facts) -> bool {
     facts.environment.place.value == Place::Live && facts.environment.packer.is_none()
 }
 
-fn identity_path(root: &Root) -> Result<Option<String>, IoError> {
+pub(crate) fn identity_path(root: &Root) -> Result<Option<String>, IoError> {
     for path in [
         "/var/lib/amazon/ssm/registration",
         "/var/lib/amazon/ssm/Vault",
@@ -346,9 +381,19 @@ fn clock(facts: &Facts) -> Finding {
 }
 
 /// Whether the job of ours will run, and on a machine, what came of it.
-fn first_boot(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+fn first_boot(root: &Root, facts: &Facts, profile: Profile) -> Result<Finding, IoError> {
     let Some(sources) = activation::sources(root)? else {
-        return Ok(pass("nobody asked for it"));
+        let is_registered = is_machine(facts)
+            && root
+                .meta(&RootPath::fixed("/var/lib/amazon/ssm/registration"), Last::Keep)?
+                .is_some();
+        return Ok(match profile == Profile::Hybrid && !is_registered {
+            true => fail(
+                "nothing registers this machine",
+                "run `ssmbake apply --target hybrid --activation-source auto`",
+            ),
+            false => pass("nobody asked for it"),
+        });
     };
     let state = match facts.service_manager.value {
         ServiceManager::Systemd => systemd::state(root, activation::UNIT)?,

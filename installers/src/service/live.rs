@@ -61,6 +61,15 @@ pub(crate) fn start(manager: ServiceManager, channel: InstallChannel, files: Fil
     Ok(())
 }
 
+/// Stops the agent.
+pub(crate) fn stop(manager: ServiceManager, channel: InstallChannel) -> Result<(), RunError> {
+    match manager {
+        ServiceManager::Systemd => run("systemctl", ["stop", channel.unit()]),
+        _ => run("initctl", ["stop", PACKAGE]),
+    }
+    .map(drop)
+}
+
 /// Whether the agent runs.
 pub(crate) fn is_running(manager: ServiceManager, channel: InstallChannel) -> bool {
     match manager {

@@ -87,6 +87,7 @@ fn entries(changes: &[Change]) -> Vec<Entry> {
             path: change.path.clone(),
             temp: staged.then(|| name(index, "new")),
             undo,
+            wipe: change.wipe,
         }
     };
     changes.iter().enumerate().map(entry).collect()
@@ -142,12 +143,16 @@ fn swap(root: &Root, change: &Change, entry: &Entry, checkpoint: &Checkpoint<'_>
     if now.as_ref().map(identity) != change.before.as_ref().map(identity) {
         return Err(io::Error::other("it was changed by somebody else meanwhile"));
     }
-    if let Undo::Restore { backup } = &entry.undo {
-        rustix::fs::linkat(&dir, name, &dir, backup, AtFlags::empty())?;
-    }
-    match &entry.temp {
-        Some(temp) => rustix::fs::renameat(&dir, temp, &dir, name)?,
-        None => rustix::fs::unlinkat(&dir, name, AtFlags::empty())?,
+    match (&entry.temp, &entry.undo) {
+        (Some(temp), undo) => {
+            if let Undo::Restore { backup } = undo {
+                rustix::fs::linkat(&dir, name, &dir, backup, AtFlags::empty())?;
+            }
+            rustix::fs::renameat(&dir, temp, &dir, name)?;
+        }
+        // What goes needs no second name, which a FAT file system would not have.
+        (None, Undo::Restore { backup }) => rustix::fs::renameat(&dir, name, &dir, backup)?,
+        (None, _) => rustix::fs::unlinkat(&dir, name, AtFlags::empty())?,
     }
     Ok(())
 }

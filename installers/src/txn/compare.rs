@@ -16,7 +16,7 @@ pub(super) fn differs(
     let kind = before.map(|meta| meta.kind);
     match (want, kind) {
         (Want::Absent, None) => Ok(false),
-        (Want::Absent, Some(Kind::Dir)) => Ok(true),
+        (Want::Absent, Some(Kind::Dir | Kind::Other)) => Ok(true),
         (Want::Dir { .. }, Some(Kind::Dir)) => Ok(false),
         (_, Some(Kind::Dir)) => Err(in_the_way(path, "a directory is in its place")),
         (_, Some(Kind::Other)) => Err(in_the_way(path, "a device node, fifo or socket is in its place")),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{JOURNAL as NAME, JOURNAL_DIR as DIR, JournalError, Settled, unnamed};
 use crate::error::IoError;
-use crate::root::{Kind, Last, Root, RootPath, meta_at};
+use crate::root::{Kind, Last, Meta, Root, RootPath, meta_at};
 
 const SCHEMA: u32 = 1;
 /// Where the file system has no O_TMPFILE; never trusted, only removed.
@@ -40,6 +40,9 @@ pub(super) struct Entry {
     /// The name of the staged new file in the same directory.
     pub(super) temp: Option<String>,
     pub(super) undo: Undo,
+    /// Whether the old bytes are overwritten before they go.
+    #[serde(default)]
+    pub(super) wipe: bool,
 }
 
 /// A directory's modification time before the first change, seconds and nanoseconds.
@@ -268,7 +271,12 @@ fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {
 /// Commits: the old names go.
 fn forget(root: &Root, entry: &Entry) -> Result<(), IoError> {
     settle_entry(root, entry, "clean up beside", |dir, name| match &entry.undo {
-        Undo::Restore { backup } => remove(dir, backup, AtFlags::empty()),
+        Undo::Restore { backup } => {
+            if entry.wipe {
+                wipe(dir, backup)?;
+            }
+            remove(dir, backup, AtFlags::empty())
+        }
         Undo::KeepDir => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             // Somebody else's files are in it: it stays.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
@@ -314,6 +322,24 @@ fn remove(dir: &impl AsFd, name: &str, flags: AtFlags) -> io::Result<()> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Overwrites a regular file that has no other name, in its own blocks where the file system does so.
+fn wipe(dir: &impl AsFd, name: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        // It is gone, or a link, a socket, a fifo, or a program that runs.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::TXTBSY) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let meta = Meta::of(&rustix::fs::fstat(&fd)?);
+    if meta.kind != Kind::File || rustix::fs::fstat(&fd)?.st_nlink > 1 {
+        return Ok(());
+    }
+    let mut file = File::from(fd);
+    io::copy(&mut io::repeat(0).take(meta.size), &mut file)?;
+    file.sync_data()
 }
 
 fn restore(dir: &impl AsFd, backup: &str, name: &str) -> io::Result<()> {

@@ -104,6 +104,8 @@ pub struct Change {
     pub before: Option<Meta>,
     /// The SELinux label of what is new there.
     pub label: Option<String>,
+    /// Whether the bytes that stood there shall be overwritten once they are gone.
+    pub wipe: bool,
 }
 
 impl Change {
@@ -147,6 +149,13 @@ impl Prepared {
         }
     }
 
+    /// Overwrites the old bytes of the paths that `is_secret` names, once there is no way back.
+    pub fn wipe(&mut self, is_secret: impl Fn(&RootPath) -> bool) {
+        for change in &mut self.changes {
+            change.wipe = is_secret(&change.path);
+        }
+    }
+
     /// Whether the tree is as wanted already.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -166,6 +175,7 @@ pub fn prepare(root: &Root, set: ChangeSet) -> Result<Prepared, IoError> {
                 want,
                 before,
                 label: None,
+                wipe: false,
             });
         }
     }

@@ -113,6 +113,19 @@ fn the_wanted_state_is_reached_and_then_nothing_is_left_to_do() {
 }
 
 #[test]
+fn what_is_wiped_cannot_be_read_by_who_still_holds_it() {
+    let dir = tree();
+    let root = Root::open(dir.path()).expect("root");
+    let open = |name: &str| fs::File::open(dir.path().join(name)).expect("open");
+    let held = [open("etc/gone"), open("etc/edited"), open("etc/old/file")];
+    let mut prepared = wants(&root);
+    prepared.wipe(|path| path.as_str() != "/etc/old/file");
+    commit(&root, &prepared, None, &|_| Ok(())).expect("commit");
+    let texts = held.map(|file| io::read_to_string(file).expect("read"));
+    assert_eq!(texts, ["\0\0\0\0", "\0\0\0\0\0\0", "old"]);
+}
+
+#[test]
 fn a_journal_that_is_held_or_damaged_is_respected() {
     let dir = tree();
     let root = Root::open(dir.path()).expect("root");

@@ -9,6 +9,7 @@ mod config_keys;
 mod keys;
 mod os;
 mod regions;
+mod seal;
 mod trust;
 
 /// Hexadecimal digits, lower-case.
@@ -25,4 +26,5 @@ fn every_manifest_parses() {
     assert_eq!(catalog.anchors().len(), 6);
     assert_eq!(catalog.signing_keys().len(), 5);
     assert!(!catalog.config_keys().is_empty());
+    assert!(!catalog.seal().is_empty());
 }

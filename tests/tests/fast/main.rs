@@ -18,6 +18,7 @@ mod plans;
 mod readme;
 mod rpm;
 mod rpmdb;
+mod seal;
 mod selinux;
 mod trust;
 mod windows;

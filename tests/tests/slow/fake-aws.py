@@ -16,6 +16,7 @@ import threading
 import time
 
 DIR = pathlib.Path(sys.argv[1])
+LOCK = threading.Lock()
 # Addresses by what they do; TEST-NET-3 stands for the internet.
 INTERNET, PRIVATE, STRANGER, SILENT, SLOW = "203.0.113.5", "10.1.2.3", "203.0.113.6", "203.0.113.7", "203.0.113.9"
 
@@ -36,6 +37,18 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
         self.send_header("Date", email.utils.formatdate(time.time() + int(setting("skew")), usegmt=True))
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def do_POST(self):
+        """Registers: the body is ID:CODE, the answer an instance's id."""
+        identity, _, code = self.rfile.read(int(self.headers["Content-Length"])).decode().partition(":")
+        with LOCK, open(DIR / "registrations", "a+") as file:
+            file.seek(0)
+            instance = f"mi-{len(file.readlines()) + 1:017x}"
+            file.write(f"{identity} {code} {instance}\n")
+        self.send_response_only(200)
+        self.send_header("Content-Length", str(len(instance)))
+        self.end_headers()
+        self.wfile.write(instance.encode())
 
     def log_message(self, *_):
         pass

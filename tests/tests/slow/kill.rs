@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ssmbake_tests::digest::{Times, diff, tree};
+use ssmbake_tests::plant::plant;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{V1, apply, mirror};
 use ssmbake_tests::{must, ssmbake};
@@ -68,4 +69,44 @@ fn return_times(root: &Path, before: &ssmbake_tests::digest::Tree) {
         );
     }
     assert_eq!(diff(before, &tree(root, Times::Count)), Vec::<String>::new());
+}
+
+#[test]
+fn a_seal_that_is_killed_is_whole_or_undone() {
+    let target = MiniTree::debian();
+    plant(target.path());
+    let before = tree(target.path(), Times::Ignored);
+    let seal = |root: &Path| {
+        let mut command = ssmbake(&["seal", "--profile", "image", "--root"]);
+        command.arg(root);
+        command
+    };
+    let copy = target.copy();
+    let started = std::time::Instant::now();
+    must(&mut seal(copy.path()));
+    let mut delay = started.elapsed();
+    let sealed = tree(copy.path(), Times::Ignored);
+    let mut outcomes = [0, 0];
+    for number in 0..60 {
+        let copy = target.copy();
+        let mut child = seal(copy.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("start");
+        std::thread::sleep(delay);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        must(ssmbake(&["detect", "--root"]).arg(copy.path()));
+        let after = tree(copy.path(), Times::Ignored);
+        let is_undone = diff(&before, &after).is_empty();
+        assert!(
+            is_undone || diff(&sealed, &after).is_empty(),
+            "kill number {number}"
+        );
+        outcomes[usize::from(!is_undone)] += 1;
+        delay = delay.mul_f64(if is_undone { 1.04 } else { 0.92 });
+    }
+    println!("before: {}, after: {}", outcomes[0], outcomes[1]);
+    assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }

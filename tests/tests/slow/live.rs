@@ -208,6 +208,13 @@ systemctl unmask --runtime amazon-ssm-agent
 dpkg --purge amazon-ssm-agent
 run fresh BAKE --start
 run fresh-running systemctl is-active amazon-ssm-agent
+printf '{"ActivationId": "11111111-2222-3333-4444-555555555555", "ActivationCode": "a-code-of-twenty-letters"}' >/root/activation
+run hybrid BAKE --target hybrid --region eu-west-1 --activation-source file:/root/activation
+run activated cat /var/lib/ssmbake/first-boot.json /root/activation
+run seal-refused /ssmbake seal
+run sealed /ssmbake seal --registered --detailed-exitcode
+run stopped systemctl is-active amazon-ssm-agent
+run audited /ssmbake audit --no-network
 "#;
 
 #[test]
@@ -243,6 +250,21 @@ fn a_running_system_is_baked_beside_its_package_manager() {
     // Programs that somebody still holds open for writing do not start.
     results.expect("fresh", "20");
     assert_eq!(results.read("fresh-running.out").trim(), "active");
+    // A machine that nobody makes an image of registers at once, and the code goes.
+    results.expect("hybrid", "20");
+    results.expect("activated", "1");
+    assert!(
+        results
+            .read("activated.out")
+            .contains("\"state\": \"registered\""),
+        "{}",
+        results.all("activated")
+    );
+    results.expect("seal-refused", "8");
+    assert!(results.read("seal-refused.err").contains("--registered"));
+    results.expect("sealed", "20");
+    assert_eq!(results.read("stopped.out").trim(), "inactive");
+    assert!(results.read("audited.out").contains("pass SSMB010"));
 }
 
 /// Before and after the lines of a session.

@@ -17,6 +17,7 @@ mod kill;
 mod live;
 mod packer;
 mod prerequisites;
+mod proof;
 mod readme;
 mod release;
 mod rpm;

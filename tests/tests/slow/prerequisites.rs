@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -38,24 +38,19 @@ openssl x509 -req -in bad.csr -signkey bad.key -days 30 -extfile bad.ext -out ba
 for one in good bad; do cat "$one.key" "$one.crt" >"$one.pem"; done
 "#;
 
-/// A baked tree and the AWS around it.
-struct Aws {
+/// A fake AWS in a network namespace of its own.
+pub(crate) struct Network {
     dir: TempDir,
-    target: TempDir,
     child: Child,
 }
 
-impl Aws {
-    fn start() -> Self {
+impl Network {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().expect("directory");
         must(Command::new("sh").args(["-c", CERTIFICATES]).arg(dir.path()));
-        let (target, mirror) = (debootstrapped("bookworm"), mirror());
-        furnish(target.path(), &deb(V1));
-        must(
-            apply(target.path(), &mirror, V1)
-                .arg("--extra-ca")
-                .arg(dir.path().join("ca.crt")),
-        );
+        for (name, value) in [("metadata", "instance"), ("skew", "0")] {
+            fs::write(dir.path().join(name), value).expect("setting");
+        }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slow/fake-aws.py");
         let network = "ip link set lo up; for one in 169.254.169.254 203.0.113.5 203.0.113.6 203.0.113.7 203.0.113.9 10.1.2.3; \
             do ip address add $one/32 dev lo; done; exec python3 \"$0\" \"$1\"";
@@ -66,17 +61,49 @@ impl Aws {
             .stdout(Stdio::piped())
             .spawn()
             .expect("fake AWS");
-        let aws = Self {
-            dir,
-            target,
-            child: {
-                let mut line = String::new();
-                let stdout = child.stdout.take().expect("stdout");
-                BufReader::new(stdout).read_line(&mut line).expect("line");
-                assert_eq!(line.trim(), "ready");
-                child
-            },
-        };
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout");
+        BufReader::new(stdout).read_line(&mut line).expect("line");
+        assert_eq!(line.trim(), "ready");
+        Self { dir, child }
+    }
+
+    /// The certificate that its endpoints' are signed with.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.crt")
+    }
+
+    /// A command in its namespace.
+    pub(crate) fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.child.id()));
+        command
+    }
+
+    /// What registered, a line each: activation and instance.
+    pub(crate) fn registrations(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.path().join("registrations")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// A baked tree and the AWS around it.
+struct Aws {
+    network: Network,
+    target: TempDir,
+}
+
+impl Aws {
+    fn start() -> Self {
+        let network = Network::start();
+        let (target, mirror) = (debootstrapped("bookworm"), mirror());
+        furnish(target.path(), &deb(V1));
+        must(
+            apply(target.path(), &mirror, V1)
+                .arg("--extra-ca")
+                .arg(network.ca()),
+        );
+        let aws = Self { network, target };
         aws.reset();
         aws
     }
@@ -94,7 +121,7 @@ impl Aws {
     }
 
     fn set(&self, name: &str, value: &str) {
-        fs::write(self.dir.path().join(name), value).expect("setting");
+        fs::write(self.network.dir.path().join(name), value).expect("setting");
     }
 
     /// All services at `address`, but for those that are somewhere else; nowhere is `-`.
@@ -117,9 +144,8 @@ impl Aws {
     }
 
     fn ssmbake(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = self.network.enter();
         command
-            .arg(format!("--net=/proc/{}/ns/net", self.child.id()))
             .arg("chroot")
             .arg(self.target.path())
             .arg("/ssmbake")
@@ -159,7 +185,7 @@ impl Aws {
     }
 }
 
-impl Drop for Aws {
+impl Drop for Network {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());

@@ -1,0 +1,56 @@
+//! What no copy of a machine may have.
+
+use serde::{Deserialize, Serialize};
+
+/// How much is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SealProfile {
+    /// What the agent has left.
+    Agent,
+    /// And everything else that belongs to one machine only.
+    Image,
+}
+
+/// What becomes of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SealAction {
+    /// It goes, a directory with all below it.
+    Remove,
+    /// All below a directory goes.
+    Empty,
+    /// The files below a directory go.
+    RemoveFiles,
+    /// The file stays without content.
+    Truncate,
+    /// Lines go that match the rule's pattern.
+    DropLines,
+}
+
+/// Paths with one fate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealRule {
+    /// The check that finds them; one for each class.
+    pub id: String,
+    /// What they are; several rules may be of one class.
+    pub class: String,
+    /// From which profile on.
+    pub profile: SealProfile,
+    /// Why no copy may have them.
+    pub why: String,
+    /// Their fate.
+    pub action: SealAction,
+    /// For [`SealAction::DropLines`]: a regular expression.
+    pub pattern: Option<String>,
+    /// Whether a running system can do without.
+    #[serde(default = "yes")]
+    pub live: bool,
+    /// Absolute, with `*` for any part of one name.
+    pub paths: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}

@@ -167,7 +167,8 @@ pub enum AuditProfileArg {
 }
 
 const AUDIT_EXAMPLE: &str = "Examples:
-  ssmbake audit --root /mnt/image
+  ssmbake audit --root /mnt/image --profile image --format html >audit.html
+  ssmbake audit --explain SSMB064
   ssmbake audit --region eu-west-1 --output-bucket my-bucket";
 
 /// What `audit` takes.
@@ -176,6 +177,15 @@ pub struct AuditArgs {
     /// For what the tree is to be good
     #[arg(long, env = "SSMBAKE_PROFILE", default_value = "any")]
     pub profile: AuditProfileArg,
+    /// Say what a check is about, instead of checking
+    #[arg(long, value_name = "ID")]
+    pub explain: Option<String>,
+    /// Live with the failure of a check; may be repeated
+    #[arg(long, env = "SSMBAKE_ALLOW", value_name = "ID", value_delimiter = ',')]
+    pub allow: Vec<String>,
+    /// Print a document instead
+    #[arg(long, env = "SSMBAKE_AUDIT_FORMAT", value_name = "FORMAT")]
+    pub format: Option<FormatOfAudit>,
     /// Check access, endpoints and clock as well; the default on a running machine outside of Packer
     #[arg(long, env = "SSMBAKE_NETWORK", overrides_with = "no_network")]
     pub network: bool,
@@ -196,6 +206,17 @@ pub struct AuditArgs {
         value_name = "SECONDS"
     )]
     pub connect_timeout: u64,
+}
+
+/// Documents of an audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatOfAudit {
+    /// SARIF 2.1.0, for code-scanning services
+    Sarif,
+    /// JUnit's XML, for build servers
+    Junit,
+    /// A page to read, to mail and to keep
+    Html,
 }
 
 const EXPORT_EXAMPLE: &str = "Examples:

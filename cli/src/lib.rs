@@ -6,6 +6,7 @@
 //! | [`exit`] | errors → exit code and hint |
 //! | `commands` | one function a verb, a few lines each |
 //! | `request` | arguments → request |
+//! | `formats` | an audit as SARIF, JUnit, HTML |
 //! | `host` | reads the user's own files |
 //! | `console` | the only place that prints |
 
@@ -13,6 +14,7 @@ pub mod args;
 mod commands;
 mod console;
 pub mod exit;
+mod formats;
 mod host;
 mod render;
 mod request;

@@ -8,7 +8,7 @@ use ssmbake_installers::probe::{ConfigFacts, Evidence, Facts, TrustFacts};
 use ssmbake_installers::seal::{Item, SealPlan};
 use ssmbake_installers::service::Enablement;
 use ssmbake_installers::trust::AnchorState;
-use ssmbake_manifests::{Capabilities, Os, SealAction};
+use ssmbake_manifests::{Capabilities, CheckFacts, Os, SealAction, Severity};
 
 /// Whether the evidence is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,10 +161,23 @@ pub(crate) fn item(item: &Item) -> String {
     format!("{what} ({}: {})", item.class, item.why)
 }
 
+pub(crate) fn explanation(check: &CheckFacts) -> String {
+    let severity = match check.severity {
+        Severity::High => "high: a machine will not come up, or gives away what it must not",
+        Severity::Medium => "medium: a part of it will not work",
+        Severity::Low => "low: worth a look",
+    };
+    format!(
+        "{} {}\n{}\nseverity {severity}\n",
+        check.id, check.title, check.why
+    )
+}
+
 pub(crate) fn report(report: &Report) -> String {
     let mut text = String::new();
     for check in &report.checks {
         let word = match check.verdict {
+            _ if check.allowed => "allow",
             Verdict::Pass => "pass",
             Verdict::Warn => "WARN",
             Verdict::Fail => "FAIL",

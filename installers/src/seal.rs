@@ -14,7 +14,7 @@ use crate::packages::PACKAGE;
 use crate::probe::{Facts, Place};
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::service::live;
-use crate::txn::{self, ChangeSet, Checkpoint, Content, OnLink, Perm, Want};
+use crate::txn::{self, ChangeSet, Checkpoint, Content, Perm, Want};
 
 /// The version of the plan's JSON.
 pub const SCHEMA: u32 = 1;
@@ -177,14 +177,20 @@ impl Sealed {
         };
         let is_dir = meta.kind == Kind::Dir;
         match rule.action {
-            SealAction::Remove if !is_dir => self.absent(root, rule, &place),
+            SealAction::Remove if !is_dir => Ok(self.absent(rule, place)),
             SealAction::Remove => {
                 let below = self.below(root, rule, &place, Directories::Remove, DEPTH)?;
-                Ok(below + self.absent(root, rule, &place)?)
+                Ok(below + self.absent(rule, place))
             }
             // A link to a directory elsewhere in the tree is followed: /var/log may be one.
-            SealAction::Empty => self.below(root, rule, path, Directories::Remove, DEPTH),
-            SealAction::RemoveFiles => self.below(root, rule, path, Directories::Keep, DEPTH),
+            SealAction::Empty | SealAction::RemoveFiles => {
+                let directories = match rule.action {
+                    SealAction::Empty => Directories::Remove,
+                    _ => Directories::Keep,
+                };
+                let place = root.canonical(path, Last::Follow)?;
+                self.below(root, rule, &place, directories, DEPTH)
+            }
             SealAction::Truncate | SealAction::DropLines => {
                 self.kept.insert(place.clone());
                 let Some(old) = root.read_if_file(&place, LINES_LIMIT.max(meta.size as usize))? else {
@@ -203,22 +209,22 @@ impl Sealed {
                     perm: Perm::like(&meta),
                     mtime: None,
                 };
-                self.changes.put(root, &place, OnLink::Replace, want)?;
+                self.changes.put_at(place, want);
                 Ok(1)
             }
         }
     }
 
-    fn absent(&mut self, root: &Root, rule: &SealRule, place: &RootPath) -> Result<usize, IoError> {
-        if self.kept.contains(place) || self.changes.get(place).is_some() {
-            return Ok(0);
+    fn absent(&mut self, rule: &SealRule, place: RootPath) -> usize {
+        if self.kept.contains(&place) || self.changes.get(&place).is_some() {
+            return 0;
         }
         // What anybody may fetch is no secret.
         if rule.class != "package-caches" {
             self.secrets.insert(place.clone());
         }
-        self.changes.put(root, place, OnLink::Replace, Want::Absent)?;
-        Ok(1)
+        self.changes.put_at(place, Want::Absent);
+        1
     }
 
     fn below(
@@ -237,8 +243,10 @@ impl Sealed {
         };
         let mut count = 0;
         for entry in root.read_dir(dir)?.unwrap_or_default() {
-            let Ok(path) = dir.join(&entry.name) else { continue };
-            let place = root.canonical(&path, Last::Keep)?;
+            // `dir` is canonical, so this is.
+            let Ok(place) = dir.join(&entry.name) else {
+                continue;
+            };
             match root.meta(&place, Last::Keep)? {
                 None => {}
                 // Another file system is mounted there: it is not the image's.
@@ -246,10 +254,10 @@ impl Sealed {
                 Some(meta) if meta.kind == Kind::Dir => {
                     count += self.below(root, rule, &place, directories, depth - 1)?;
                     if directories == Directories::Remove {
-                        count += self.absent(root, rule, &place)?;
+                        count += self.absent(rule, place);
                     }
                 }
-                Some(_) => count += self.absent(root, rule, &place)?,
+                Some(_) => count += self.absent(rule, place),
             }
         }
         Ok(count)

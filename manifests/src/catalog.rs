@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::access::Access;
 use crate::agent::AgentFacts;
+use crate::checks::CheckFacts;
 use crate::config_keys::ConfigKey;
 use crate::identification::Identification;
 use crate::keys::SigningKey;
@@ -31,6 +32,7 @@ pub struct Catalog {
     config_keys: OnceLock<Vec<ConfigKey>>,
     access: OnceLock<Access>,
     seal: OnceLock<Vec<SealRule>>,
+    checks: OnceLock<Vec<CheckFacts>>,
 }
 
 /// The catalog that is part of this binary.
@@ -45,6 +47,7 @@ pub fn catalog() -> &'static Catalog {
         config_keys: OnceLock::new(),
         access: OnceLock::new(),
         seal: OnceLock::new(),
+        checks: OnceLock::new(),
     };
     &EMBEDDED
 }
@@ -94,6 +97,35 @@ impl Catalog {
         }
         self.seal
             .get_or_init(|| parse::<File>("seal", include_str!("../seal.toml")).rule)
+    }
+
+    /// What an audit checks, ordered by id; the classes of [`Catalog::seal`] among them.
+    pub fn checks(&self) -> &[CheckFacts] {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            check: Vec<CheckFacts>,
+        }
+        self.checks.get_or_init(|| {
+            let mut checks = parse::<File>("checks", include_str!("../checks.toml")).check;
+            for rule in self.seal() {
+                if checks.iter().all(|check| check.id != rule.id) {
+                    checks.push(CheckFacts {
+                        id: rule.id.clone(),
+                        severity: rule.severity,
+                        title: format!("nothing is left of the class {}", rule.class),
+                        why: format!("No copy of a machine may have it: {}.", rule.why),
+                    });
+                }
+            }
+            checks.sort_by(|one, other| one.id.cmp(&other.id));
+            checks
+        })
+    }
+
+    /// The check with this id.
+    pub fn check(&self, id: &str) -> Option<&CheckFacts> {
+        self.checks().iter().find(|check| check.id == id)
     }
 
     /// How systems are told apart besides os-release.

@@ -9,6 +9,7 @@
 //! | [`keys`] | the OpenPGP keys that sign agent packages | `keys.toml` |
 //! | [`access`] | what an account grants: actions, buckets, endpoints | `access.toml` |
 //! | [`config_keys`] | keys of `amazon-ssm-agent.json`, their types and ranges | `config-keys.toml` |
+//! | [`checks`] | what an audit checks, and why | `checks.toml` |
 //! | [`seal`] | what no copy of a machine may have | `seal.toml` |
 //! | [`hex`] | hexadecimal text | |
 //! | [`words`] | the error of a word that no enum here has | |
@@ -22,6 +23,7 @@
 pub mod access;
 pub mod agent;
 mod catalog;
+pub mod checks;
 pub mod config_keys;
 pub mod hex;
 pub mod identification;
@@ -37,6 +39,7 @@ pub use agent::{
     Advisory, AgentFacts, AgentVersion, Channel, DownloadLayout, InvalidVersion, KernelLimit, Limits,
 };
 pub use catalog::{Catalog, catalog};
+pub use checks::{CheckFacts, Severity};
 pub use config_keys::{ConfigDefault, ConfigKey, ConfigKind};
 pub use identification::{Grammar, Identification, Masquerade, Refusal, VendorFile, Witness};
 pub use keys::SigningKey;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::checks::Severity;
+
 /// How much is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,6 +38,9 @@ pub struct SealRule {
     pub id: String,
     /// What they are; several rules may be of one class.
     pub class: String,
+    /// What it means that they are there.
+    #[serde(default = "high")]
+    pub severity: Severity,
     /// From which profile on.
     pub profile: SealProfile,
     /// Why no copy may have them.
@@ -49,6 +54,10 @@ pub struct SealRule {
     pub live: bool,
     /// Absolute, with `*` for any part of one name.
     pub paths: Vec<String>,
+}
+
+fn high() -> Severity {
+    Severity::High
 }
 
 fn yes() -> bool {

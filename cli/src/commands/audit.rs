@@ -6,14 +6,21 @@ use ssmbake_installers::audit::live::Settings;
 use ssmbake_installers::audit::{self, Profile};
 use ssmbake_installers::probe::{Facts, Place};
 use ssmbake_installers::reach::imds;
+use ssmbake_manifests::CheckFacts;
 
 use super::Session;
 use crate::args::{AuditArgs, AuditProfileArg};
 use crate::exit::{self, Failure};
-use crate::{host, render, request};
+use crate::{formats, host, render, request};
 
 impl Session<'_> {
     pub(super) fn audit(&self, args: &AuditArgs) -> Result<u8, Failure> {
+        if let Some(id) = &args.explain {
+            return self.explain(id);
+        }
+        for id in &args.allow {
+            self.known_check(id)?;
+        }
         let root = self.open()?;
         let facts = self.facts(&root)?;
         self.refuse_windows(&facts)?;
@@ -29,12 +36,37 @@ impl Session<'_> {
                 .checks
                 .extend(audit::live::audit(&root, &facts, self.catalog, &settings)?);
         }
-        self.finish(&render::report(&report), &report)?;
+        report.allow(&args.allow);
+        match args.format {
+            None => self.finish(&render::report(&report), &report)?,
+            Some(format) => {
+                let place = root.host_path().display().to_string();
+                self.store(&report)?;
+                let document = formats::render(format, &report, &place, self.catalog);
+                self.console.raw(&document);
+            }
+        }
         Ok(if report.has_failures() {
             exit::AUDIT
         } else {
             exit::OK
         })
+    }
+
+    fn known_check(&self, id: &str) -> Result<&'static CheckFacts, Failure> {
+        self.catalog.check(id).ok_or_else(|| {
+            Failure::new(
+                exit::USAGE,
+                format!("there is no check `{id}`"),
+                "`ssmbake audit` prints the ids of all",
+            )
+        })
+    }
+
+    fn explain(&self, id: &str) -> Result<u8, Failure> {
+        let facts = self.known_check(id)?;
+        self.finish(&render::explanation(facts), facts)?;
+        Ok(exit::OK)
     }
 
     pub(super) fn refuse_windows(&self, facts: &Facts) -> Result<(), Failure> {

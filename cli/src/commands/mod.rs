@@ -166,13 +166,19 @@ impl Session<'_> {
 
     /// Prints and, where asked, stores the result.
     fn finish(&self, text: &str, document: &impl serde::Serialize) -> Result<(), Failure> {
+        let document = self.store(document)?;
+        self.console.result(text, &document);
+        Ok(())
+    }
+
+    /// Where asked, stores the result.
+    fn store(&self, document: &impl serde::Serialize) -> Result<Value, Failure> {
         let document: Value = serde_json::to_value(document)
             .map_err(|error| Failure::new(exit::INTERNAL, error, "please report this"))?;
         if let Some(path) = &self.cli.common.report {
             host::write(path, format!("{document:#}\n").as_bytes())?;
         }
-        self.console.result(text, &document);
-        Ok(())
+        Ok(document)
     }
 
     fn detect(&self) -> Result<u8, Failure> {

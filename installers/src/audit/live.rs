@@ -25,43 +25,13 @@ const SKEW_LIMIT: i64 = 300;
 const SKEW_REMARK: i64 = 60;
 
 /// Services, their checks, and whether the agent works without them.
-const SERVICES: [(Service, &str, &str, Need); 6] = [
-    (
-        Service::Ssm,
-        "SSMB023",
-        "the Systems Manager endpoint answers",
-        Need::Always,
-    ),
-    (
-        Service::Ssmmessages,
-        "SSMB024",
-        "the endpoint of sessions and commands answers",
-        Need::Always,
-    ),
-    (
-        Service::Ec2messages,
-        "SSMB025",
-        "the older endpoint of commands answers",
-        Need::Optional,
-    ),
-    (
-        Service::S3,
-        "SSMB026",
-        "S3 answers, for documents, patches and updates",
-        Need::Always,
-    ),
-    (
-        Service::Kms,
-        "SSMB027",
-        "KMS answers, for encrypted sessions",
-        Need::Optional,
-    ),
-    (
-        Service::Logs,
-        "SSMB028",
-        "CloudWatch Logs answers, for monitoring",
-        Need::Optional,
-    ),
+const SERVICES: [(Service, &str, Need); 6] = [
+    (Service::Ssm, "SSMB023", Need::Always),
+    (Service::Ssmmessages, "SSMB024", Need::Always),
+    (Service::Ec2messages, "SSMB025", Need::Optional),
+    (Service::S3, "SSMB026", Need::Always),
+    (Service::Kms, "SSMB027", Need::Optional),
+    (Service::Logs, "SSMB028", Need::Optional),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,17 +79,9 @@ pub fn audit(
     let metadata = runtime.block_on(imds::ask(&settings.imds));
     let region = region(catalog, settings, registration.as_ref(), &metadata);
     let mut checks = vec![
-        check(
-            "SSMB020",
-            "the region is supported",
-            region_finding(region.as_ref()),
-        ),
-        check(
-            "SSMB021",
-            "the machine has access",
-            access(registration.as_ref(), &metadata),
-        ),
-        check("SSMB022", "the agent runs", running(facts)),
+        check(catalog, "SSMB020", region_finding(region.as_ref())),
+        check(catalog, "SSMB021", access(registration.as_ref(), &metadata)),
+        check(catalog, "SSMB022", running(facts)),
     ];
     let Some(region) = region.ok() else {
         return Ok(checks);
@@ -137,27 +99,19 @@ pub fn audit(
         .zip(&outcomes)
         .map(|((index, host), outcome)| (*index, (host, outcome)))
         .collect();
-    for (index, (_, id, title, need)) in SERVICES.into_iter().enumerate() {
+    for (index, (_, id, need)) in SERVICES.into_iter().enumerate() {
         let finding = match by_index.get(&index) {
             Some((host, outcome)) => reached(host, outcome, need),
             None => pass(format!("{} has none", region.id)),
         };
-        checks.push(check(id, title, finding));
+        checks.push(check(catalog, id, finding));
     }
-    checks.push(check(
-        "SSMB029",
-        "the clock is right",
-        clock(&outcomes, settings.now),
-    ));
+    checks.push(check(catalog, "SSMB029", clock(&outcomes, settings.now)));
     if let Some(bucket) = &settings.output_bucket {
         let s3 = own.host(Service::S3, &region, catalog).unwrap_or_default();
         let host = format!("{bucket}.{}", s3.trim_start_matches("https://"));
         let outcome = runtime.block_on(reach.ask(&host));
-        checks.push(check(
-            "SSMB030",
-            "the output bucket is there",
-            bucket_finding(bucket, &host, &outcome),
-        ));
+        checks.push(check(catalog, "SSMB030", bucket_finding(bucket, &host, &outcome)));
     }
     Ok(checks)
 }

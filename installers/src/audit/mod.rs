@@ -1,9 +1,11 @@
 //! Audit: is this tree ready for Systems Manager? Read-only, named checks, whoever built the image.
 
+mod configuration;
+mod files;
 pub mod live;
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, SealRule, ServiceManager};
+use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, SealRule, ServiceManager, Severity};
 
 use crate::activation::{self, Source};
 use crate::config;
@@ -41,12 +43,24 @@ pub struct Check {
     pub id: String,
     /// What is checked.
     pub title: String,
+    /// What a failure means.
+    pub severity: Severity,
     /// How it came out.
     pub verdict: Verdict,
     /// What was seen.
     pub detail: String,
     /// What to do; empty when all is well.
     pub fix: String,
+    /// Whether the user lives with its failure.
+    #[serde(default)]
+    pub allowed: bool,
+}
+
+impl Check {
+    /// Whether it counts as a failure.
+    pub fn fails(&self) -> bool {
+        self.verdict == Verdict::Fail && !self.allowed
+    }
 }
 
 /// All results.
@@ -60,9 +74,16 @@ pub struct Report {
 }
 
 impl Report {
+    /// Lives with the failures of these checks.
+    pub fn allow(&mut self, ids: &[String]) {
+        for check in &mut self.checks {
+            check.allowed = check.verdict == Verdict::Fail && ids.contains(&check.id);
+        }
+    }
+
     /// Whether any check failed.
     pub fn has_failures(&self) -> bool {
-        self.checks.iter().any(|check| check.verdict == Verdict::Fail)
+        self.checks.iter().any(Check::fails)
     }
 }
 
@@ -93,62 +114,28 @@ pub enum Profile {
 
 /// Runs all checks.
 pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) -> Result<Report, IoError> {
-    let named = [
-        (
-            "SSMB001",
-            "operating system and architecture are supported",
-            system(facts, catalog),
-        ),
-        ("SSMB002", "the agent is installed", installed(facts)),
-        ("SSMB003", "the agent is installed once", channels(facts)),
-        ("SSMB004", "all files of the package are there", complete(facts)),
-        (
-            "SSMB005",
-            "the agent has no known vulnerability",
-            version(facts, catalog),
-        ),
-        ("SSMB006", "the agent starts at boot", enabled(facts)),
-        (
-            "SSMB007",
-            "the agent can read its configuration",
-            config_readable(facts),
-        ),
-        (
-            "SSMB008",
-            "configuration values are in range",
-            config_values(facts, catalog),
-        ),
-        (
-            "SSMB009",
-            "the TLS roots of AWS are trusted",
-            roots(facts, catalog),
-        ),
-        (
-            "SSMB010",
-            "no identity of another machine is left",
-            identity(root, facts)?,
-        ),
-        (
-            "SSMB011",
-            "proxy settings are where systemd reads them",
-            override_files(root)?,
-        ),
-        (
-            "SSMB012",
-            "the package database is at rest",
-            database_at_rest(root, facts)?,
-        ),
-        ("SSMB013", "files are as ssmbake left them", receipt_holds(root)?),
-        (
-            "SSMB014",
-            "the first boot registers a hybrid machine",
-            first_boot(root, facts, profile)?,
-        ),
-        ("SSMB015", "something keeps the clock right", clock(facts)),
+    let mut named = vec![
+        ("SSMB001", system(facts, catalog)),
+        ("SSMB002", installed(facts)),
+        ("SSMB003", channels(facts)),
+        ("SSMB004", complete(facts)),
+        ("SSMB005", version(facts, catalog)),
+        ("SSMB006", enabled(facts)),
+        ("SSMB007", config_readable(facts)),
+        ("SSMB008", config_values(facts, catalog)),
+        ("SSMB009", roots(facts, catalog)),
+        ("SSMB010", identity(root, facts)?),
+        ("SSMB011", override_files(root)?),
+        ("SSMB012", database_at_rest(root, facts)?),
+        ("SSMB013", receipt_holds(root)?),
+        ("SSMB014", first_boot(root, facts, profile)?),
+        ("SSMB015", clock(facts)),
     ];
+    named.extend(configuration::findings(facts, catalog));
+    named.extend(files::findings(root, facts, catalog)?);
     let mut checks: Vec<Check> = named
         .into_iter()
-        .map(|(id, title, finding)| check(id, title, finding))
+        .map(|(id, finding)| check(catalog, id, finding))
         .collect();
     if profile == Profile::Image {
         checks.extend(sealed(root, facts, catalog)?);
@@ -162,15 +149,18 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) ->
 /// A check for each class of what no copy may have.
 fn sealed(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Vec<Check>, IoError> {
     let check_of = |(rule, item): (SealRule, Option<Item>)| {
-        let title = format!("nothing is left of the class {}", rule.class);
         let finding = match item {
             None => pass("nothing"),
-            Some(item) => fail(
-                format!("`{}`: {}", item.path, item.why),
-                "run `ssmbake seal --profile image`",
-            ),
+            Some(item) => {
+                let verdict = match rule.severity {
+                    Severity::Low => Verdict::Warn,
+                    _ => Verdict::Fail,
+                };
+                let detail = format!("`{}`, {} paths", item.path, item.count);
+                Finding(verdict, detail, "run `ssmbake seal --profile image`".to_owned())
+            }
         };
-        check(&rule.id, &title, finding)
+        check(catalog, &rule.id, finding)
     };
     Ok(seal::left(root, facts, catalog)?
         .into_iter()
@@ -178,13 +168,17 @@ fn sealed(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Vec<Check>, I
         .collect())
 }
 
-fn check(id: &str, title: &str, Finding(verdict, detail, fix): Finding) -> Check {
+/// With the catalog's words; a test proves that it has some for every id.
+fn check(catalog: &Catalog, id: &str, Finding(verdict, detail, fix): Finding) -> Check {
+    let facts = catalog.check(id);
     Check {
         id: id.to_owned(),
-        title: title.to_owned(),
+        title: facts.map(|facts| facts.title.clone()).unwrap_or_default(),
+        severity: facts.map_or(Severity::High, |facts| facts.severity),
         verdict,
         detail,
         fix,
+        allowed: false,
     }
 }
 

@@ -60,7 +60,8 @@ pub(super) fn look(root: &Root) -> Result<Found<Arch>, ProbeError> {
     Ok(Found { value, evidence })
 }
 
-fn of_program(root: &Root, program: &'static str) -> Result<Option<Arch>, ProbeError> {
+/// What `program` is made for; none for what is no ELF file.
+pub(crate) fn of_program(root: &Root, program: &'static str) -> Result<Option<Arch>, IoError> {
     let path = RootPath::fixed(program);
     // A device node or a program that only root may read says nothing; the others do.
     let Ok(Some(file)) = root.open_file(&path) else {

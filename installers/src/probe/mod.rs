@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use ssmbake_manifests::{AnchorSet, Catalog, Os, PackageFormat, ServiceManager, hex};
 
+pub(crate) use architecture::of_program;
 pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
 pub use windows::WindowsFacts;

@@ -200,6 +200,11 @@ impl ChangeSet {
         Ok(place)
     }
 
+    /// Asks for a canonical place to become `want`, whatever stands there.
+    pub(crate) fn put_at(&mut self, place: RootPath, want: Want) {
+        self.wants.insert(place, want);
+    }
+
     /// Replaces the bytes of a file, keeping its mode and owner where it exists and following a link to it.
     pub fn edit(
         &mut self,

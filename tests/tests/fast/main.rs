@@ -9,6 +9,7 @@
 mod apply;
 mod bootstrap;
 mod cli;
+mod corpus;
 mod detect;
 mod hostile;
 mod hostile_rpm;

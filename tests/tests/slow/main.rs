@@ -13,6 +13,7 @@ mod export;
 mod families;
 mod first_boot;
 mod foreign;
+mod formats;
 mod kill;
 mod live;
 mod packer;

@@ -160,6 +160,8 @@ pub enum SealProfileArg {
 pub enum AuditProfileArg {
     /// A machine or an image, as it is
     Any,
+    /// Instances of EC2: nothing may register them as something else
+    Ec2,
     /// Machines outside of EC2: something has to register them
     Hybrid,
     /// An image of which many machines are made: nothing of the build machine may be left

@@ -223,6 +223,11 @@ pub struct Machine {
 impl Machine {
     /// Boots `image` with the kernel and initrd of `dir`; what it writes is forgotten.
     pub fn boot(image: &Path, dir: &Path) -> Self {
+        Self::boot_with(image, dir, &[])
+    }
+
+    /// As [`Machine::boot`], with more of QEMU's options.
+    pub fn boot_with(image: &Path, dir: &Path, options: &[String]) -> Self {
         let port = free_port();
         let child = Command::new("qemu-system-x86_64")
             .args([
@@ -243,6 +248,7 @@ impl Machine {
             .arg(format!("file={},format=raw,if=virtio", image.display()))
             .args(["-device", "virtio-net,netdev=lan", "-netdev"])
             .arg(format!("user,id=lan,hostfwd=tcp:127.0.0.1:{port}-:22"))
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -26,6 +26,7 @@ impl Session<'_> {
         self.refuse_windows(&facts)?;
         let profile = match args.profile {
             AuditProfileArg::Any => Profile::Any,
+            AuditProfileArg::Ec2 => Profile::Ec2,
             AuditProfileArg::Hybrid => Profile::Hybrid,
             AuditProfileArg::Image => Profile::Image,
         };

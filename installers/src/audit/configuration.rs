@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use ssmbake_manifests::Catalog;
 
-use super::{Finding, fail, pass, warn};
+use super::{Finding, Profile, fail, pass, warn};
 use crate::probe::Facts;
 
 /// The metadata service's addresses.
 const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
 
-pub(super) fn findings(facts: &Facts, catalog: &Catalog) -> Vec<(&'static str, Finding)> {
+pub(super) fn findings(facts: &Facts, catalog: &Catalog, profile: Profile) -> Vec<(&'static str, Finding)> {
     // A file that cannot be read has failed already.
     let text = facts.config_text.as_deref().unwrap_or("{}");
     let sections: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
@@ -30,7 +30,10 @@ pub(super) fn findings(facts: &Facts, catalog: &Catalog) -> Vec<(&'static str, F
     vec![
         ("SSMB060", twice(text)),
         ("SSMB061", unknown(&sections, catalog)),
-        ("SSMB062", identities(get("Identity.ConsumptionOrder"), facts)),
+        (
+            "SSMB062",
+            identities(get("Identity.ConsumptionOrder"), facts, profile),
+        ),
         ("SSMB063", regions(get("Agent.Region"), get("Mgs.Region"), facts)),
         ("SSMB064", denied(get("Mgs.DeniedPortForwardingRemoteIPs"))),
         ("SSMB065", domain(get("Agent.ServiceDomain"))),
@@ -100,7 +103,7 @@ fn unknown(sections: &Map<String, Value>, catalog: &Catalog) -> Finding {
     pass("all of them")
 }
 
-fn identities(order: Option<Value>, facts: &Facts) -> Finding {
+fn identities(order: Option<Value>, facts: &Facts, profile: Profile) -> Finding {
     let words: Vec<&str> = order
         .iter()
         .flat_map(|order| order.as_array().into_iter().flatten())
@@ -109,7 +112,12 @@ fn identities(order: Option<Value>, facts: &Facts) -> Finding {
     if words.is_empty() {
         return pass("the agent's own");
     }
-    match (words.contains(&"OnPrem"), is_hybrid(facts)) {
+    let is_hybrid = profile == Profile::Hybrid || is_hybrid(facts);
+    match (words.contains(&"OnPrem"), is_hybrid) {
+        (true, false) if words.len() == 1 && profile == Profile::Ec2 => fail(
+            "OnPrem alone: an instance of EC2 has no identity",
+            "remove the key",
+        ),
         (false, true) => fail(
             format!("{} leaves out OnPrem", words.join(", ")),
             "add OnPrem, or remove the key",

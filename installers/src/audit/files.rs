@@ -9,7 +9,8 @@ use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::packages::deb::version::upstream;
 use crate::probe::{Facts, of_program};
-use crate::root::{Last, Root, RootPath};
+use crate::root::{Kind, Last, Root, RootPath};
+use crate::selinux;
 use crate::service::{systemd, upstart};
 
 const TEXT_LIMIT: usize = 1024 * 1024;
@@ -73,6 +74,7 @@ pub(super) fn findings(
         ("SSMB080", relabel(root)?),
         ("SSMB081", only_root(root, &[STATE, "/var/lib/amazon"])?),
         ("SSMB082", kernel(facts, catalog)),
+        ("SSMB083", labels(root, facts)?),
     ])
 }
 
@@ -348,6 +350,35 @@ fn relabel(root: &Root) -> Result<Finding, IoError> {
             "give the first boot minutes, or label the tree now: `setfiles`, or --selinux label",
         ),
     })
+}
+
+fn labels(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+    let Some(selinux) = &facts.selinux else {
+        return Ok(pass("SELinux is not in use"));
+    };
+    if root
+        .meta(&RootPath::fixed(selinux::RELABEL), Last::Keep)?
+        .is_some()
+    {
+        return Ok(pass("the first boot sets them"));
+    }
+    let own = PROGRAMS.into_iter().chain([config::PATH]).map(RootPath::fixed);
+    for path in own.chain(unit_files(root, facts)?) {
+        let is_file = root
+            .meta(&path, Last::Follow)?
+            .is_some_and(|meta| meta.kind == Kind::File);
+        if is_file && root.attribute(&path, selinux::ATTRIBUTE)?.is_none() {
+            let (what, fix) = (
+                format!("`{path}` has none"),
+                "run `ssmbake apply --selinux relabel`",
+            );
+            return Ok(match selinux.mode.as_str() {
+                "enforcing" => fail(what, fix),
+                _ => warn(what, fix),
+            });
+        }
+    }
+    Ok(pass("all have one"))
 }
 
 fn kernel(facts: &Facts, catalog: &Catalog) -> Finding {

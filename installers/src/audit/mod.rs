@@ -106,6 +106,8 @@ fn fail(detail: impl Into<String>, fix: impl Into<String>) -> Finding {
 pub enum Profile {
     /// A machine or an image, as it is.
     Any,
+    /// Instances of EC2.
+    Ec2,
     /// Machines outside of EC2.
     Hybrid,
     /// An image of which many machines are made.
@@ -131,7 +133,7 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) ->
         ("SSMB014", first_boot(root, facts, profile)?),
         ("SSMB015", clock(facts)),
     ];
-    named.extend(configuration::findings(facts, catalog));
+    named.extend(configuration::findings(facts, catalog, profile));
     named.extend(files::findings(root, facts, catalog)?);
     let mut checks: Vec<Check> = named
         .into_iter()
@@ -389,6 +391,15 @@ fn first_boot(root: &Root, facts: &Facts, profile: Profile) -> Result<Finding, I
             false => pass("nobody asked for it"),
         });
     };
+    if profile == Profile::Ec2 {
+        return Ok(fail(
+            format!(
+                "`{}` registers instances of EC2 as machines elsewhere",
+                activation::SCRIPT
+            ),
+            "make the image without --activation-source",
+        ));
+    }
     let state = match facts.service_manager.value {
         ServiceManager::Systemd => systemd::state(root, activation::UNIT)?,
         _ => match root.meta(&RootPath::fixed(activation::JOB), Last::Follow)? {

@@ -112,6 +112,20 @@ impl Root {
         Ok((File::from(fd), meta))
     }
 
+    /// An extended attribute of a regular file, as text without the NUL at its end; none where it has none.
+    pub(super) fn attribute_of(&self, path: &RootPath, name: &str) -> io::Result<Option<String>> {
+        let (file, _) = self.open_for_reading(path)?;
+        let mut value = [0; 1024];
+        match rustix::fs::fgetxattr(&file, name, &mut value) {
+            Ok(size) => {
+                let text = String::from_utf8_lossy(&value[..size]);
+                Ok(Some(text.trim_end_matches('\0').to_owned()))
+            }
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The entries of a directory in no order.
     pub(super) fn entries(&self, path: &RootPath) -> io::Result<Vec<Entry>> {
         let fd = self.open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY)?;

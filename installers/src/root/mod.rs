@@ -184,6 +184,12 @@ impl Root {
         Ok(bytes)
     }
 
+    /// An extended attribute of a regular file; none where it has none, or the file system has no such.
+    pub fn attribute(&self, path: &RootPath, name: &str) -> Result<Option<String>, IoError> {
+        self.attribute_of(path, name)
+            .map_err(|error| IoError::new("read an attribute of", path, error))
+    }
+
     /// The target of a symbolic link; none when `path` is missing or no link.
     pub fn read_link(&self, path: &RootPath) -> Result<Option<String>, IoError> {
         let located = match walk::walk(&self.dir, path, Last::Keep) {

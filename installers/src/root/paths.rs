@@ -128,6 +128,11 @@ impl Root {
         Ok((file, meta))
     }
 
+    /// There are none here.
+    pub(super) fn attribute_of(&self, _path: &RootPath, _name: &str) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+
     /// The entries of a directory in no order.
     pub(super) fn entries(&self, path: &RootPath) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();

@@ -272,6 +272,16 @@ const DEFECTS: &[(&str, &str, Seed)] = &[
         Put("tmp/imagebuilder_service/ssm_installed", ""),
     ),
     ("SSMB080", "warn", Put(".autorelabel", "")),
+    (
+        "SSMB083",
+        "fail",
+        Put("etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n"),
+    ),
+    (
+        "SSMB083",
+        "warn",
+        Put("etc/selinux/config", "SELINUX=permissive\nSELINUXTYPE=targeted\n"),
+    ),
 ];
 
 impl Seed {
@@ -381,6 +391,28 @@ fn clean_trees_are_clean() {
             assert_eq!((code, remarks(&checks)), (0, Vec::new()), "{id} {version} {arch}");
         }
     }
+}
+
+#[test]
+fn profiles_judge_identities() {
+    let mirror = mirror();
+    let verdict = |tree: &MiniTree, profile: &str, id: &str| {
+        let (_, checks) = audit(tree.path(), &["--profile", profile]);
+        let found = checks.iter().find(|check| check["id"] == id).expect("check");
+        found["verdict"].as_str().expect("verdict").to_owned()
+    };
+    let tree = clean(&mirror);
+    assert_eq!(verdict(&tree, "ec2", "SSMB014"), "pass");
+    assert_eq!(verdict(&tree, "hybrid", "SSMB014"), "fail");
+    tree.put(AGENT_JSON, "{\"Identity\": {\"ConsumptionOrder\": [\"OnPrem\"]}}");
+    assert_eq!(verdict(&tree, "ec2", "SSMB062"), "fail");
+    assert_eq!(verdict(&tree, "hybrid", "SSMB062"), "pass");
+    let mut bake = apply(tree.path(), &mirror, V1);
+    must(bake.args(["--target", "hybrid", "--activation-source", "env"]));
+    assert_eq!(verdict(&tree, "ec2", "SSMB014"), "fail");
+    assert_eq!(verdict(&tree, "hybrid", "SSMB014"), "pass");
+    tree.put(AGENT_JSON, "{\"Identity\": {\"ConsumptionOrder\": [\"EC2\"]}}");
+    assert_eq!(verdict(&tree, "any", "SSMB062"), "fail");
 }
 
 #[test]

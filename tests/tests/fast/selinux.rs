@@ -7,11 +7,11 @@ use std::process::Command;
 use ssmbake_installers::root::{Kind, Root, RootPath};
 use ssmbake_installers::selinux::Labels;
 use ssmbake_tests::digest::{Times, diff, tree};
-use ssmbake_tests::must;
 use ssmbake_tests::rpm::rpm_mirror;
 use ssmbake_tests::ssmbake;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{V1, V2, apply};
+use ssmbake_tests::{must, outcome};
 
 /// In the manner of the reference policy: defaults first, literal paths among patterns, escapes, alternatives.
 const CONTEXTS: &str = "\
@@ -121,6 +121,11 @@ fn new_files_get_labels_and_old_ones_keep_theirs() {
     let target = MiniTree::rhel();
     put_policy(&target);
     must(&mut apply(target.path(), &mirror, V1));
+    let audited = outcome(ssmbake(&["audit", "--root"]).arg(target.path())).1;
+    assert!(
+        audited.contains("pass SSMB083") && audited.contains("all have one"),
+        "{audited}"
+    );
     let labels = [
         ("usr/bin/amazon-ssm-agent", "bin_t"),
         ("usr/bin/ssm-cli", "local_t"),

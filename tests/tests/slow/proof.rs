@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ssmbake_tests::machine::clouded;
+use ssmbake_tests::machine::{COMMAND_LINE, Key, Machine, clouded, disk, machine};
 use ssmbake_tests::plant::{SECRET, plant};
 use ssmbake_tests::tree::debootstrapped;
 use ssmbake_tests::world::{V1, apply, mirror};
@@ -214,4 +214,64 @@ fn nothing_sealed_is_left_in_any_block() {
         let is_left = disk.holds(&format!("{SECRET} <{number}>"));
         assert!(!is_left || sample.class == "package-caches", "{sample:?}");
     }
+}
+
+/// Forgets the registration and looks again, at this source alone.
+const AGAIN: &str = r#"
+set -e
+systemctl stop amazon-ssm-agent
+cat /var/lib/ssmbake/first-boot.json
+for source in fw_cfg cmdline volume:SSM; do
+    rm -rf /var/lib/amazon/ssm /var/lib/ssmbake/machine-id
+    sed "s/^sources=.*/sources='$source'/" /usr/lib/ssmbake/first-boot >/run/first-boot
+    sh /run/first-boot >/dev/null
+    cat /var/lib/ssmbake/first-boot.json
+done
+"#;
+
+#[test]
+fn a_virtual_machine_registers_by_its_firmware_its_command_line_and_a_seed() {
+    let (tree, mirror, key) = (machine(), mirror(), Key::new());
+    let mut bake = apply(tree.path(), &mirror, V1);
+    bake.args(["--target", "hybrid", "--region", "eu-west-1"]);
+    must(bake.args(["--activation-source", "smbios,fw-cfg,cmdline,volume"]));
+    key.admit(tree.path());
+    let dir = tempfile::tempdir().expect("directory");
+    let image = disk(tree.path(), dir.path(), 1500);
+    let seed = dir.path().join("seed");
+    fs::create_dir(&seed).expect("directory");
+    let activation = |code: &str| format!("ssm-activation:{ID}:a-code-of-the-{code}");
+    fs::write(seed.join("ssm-activation"), activation("seed-volume")).expect("seed");
+    let drive = dir.path().join("seed.img");
+    let mut format = Command::new("mke2fs");
+    format.args(["-q", "-t", "ext4", "-L", "SSM", "-d"]).arg(&seed);
+    must(format.arg(&drive).arg("4M"));
+    let options = [
+        "-smbios".to_owned(),
+        format!("type=11,value={}", activation("oem-string")),
+        "-fw_cfg".to_owned(),
+        format!(
+            "name=opt/com.amazonaws.ssm/activation,string={}",
+            activation("firmware")
+        ),
+        "-drive".to_owned(),
+        format!("file={},format=raw,if=virtio", drive.display()),
+        "-append".to_owned(),
+        format!("{COMMAND_LINE} {}", activation("command-line")),
+    ];
+    let said = Machine::boot_with(&image, dir.path(), &options).ssh(&key, AGAIN);
+    let reports: Vec<serde_json::Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {said}")))
+        .collect();
+    let told: Vec<_> = reports
+        .iter()
+        .map(|report| (report["state"].as_str(), report["source"].as_str()))
+        .collect();
+    let expected = ["smbios", "fw_cfg", "cmdline", "volume:SSM"];
+    assert_eq!(
+        told,
+        expected.map(|source| (Some("registered"), Some(source))),
+        "{said}"
+    );
 }

@@ -15,7 +15,19 @@ const SIGNALS: [(Signal, i32); 3] = [(Signal::HUP, 1), (Signal::INT, 2), (Signal
 
 /// Starts `command`, sends `signal` after `delay`; how it ended and what it said.
 fn interrupted(command: &mut Command, delay: Duration, signal: Signal) -> (ExitStatus, String) {
-    let child = command
+    // Whoever runs the tests in the background has SIGINT ignored, and ssmbake leaves it so.
+    let mut fresh = Command::new("env");
+    fresh
+        .arg("--default-signal=HUP,INT,TERM")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let child = fresh
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

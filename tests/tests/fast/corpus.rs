@@ -330,6 +330,7 @@ fn remarks(checks: &[Value]) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn every_seeded_defect_is_found() {
     let mirror = mirror();
     let clean = clean(&mirror);
@@ -357,6 +358,7 @@ fn every_seeded_defect_is_found() {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn clean_trees_are_clean() {
     let mirror = mirror();
     for (arch, folder) in FOREIGN.into_iter().filter(|(arch, _)| *arch == "arm64") {

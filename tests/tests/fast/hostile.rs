@@ -153,6 +153,7 @@ fn bomb(name: &str, kind: &str, size: u64) -> String {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn hostile_members_are_refused() {
     let target = MiniTree::debian();
     let work = tempfile::tempdir().expect("directory");

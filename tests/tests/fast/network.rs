@@ -64,6 +64,7 @@ fn the_cache_serves_only_what_it_can_prove() {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn servers_that_misbehave_are_bounded() {
     let target = MiniTree::debian();
     let deb_path = format!("{V1}/{FOLDER}/amazon-ssm-agent.deb");

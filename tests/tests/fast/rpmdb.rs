@@ -20,6 +20,7 @@ fn records() -> Vec<(u32, Vec<u8>)> {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn berkeley_databases_of_every_page_size_and_order_are_read() {
     let mut input = records();
     // Where rpm keeps the next free number.

@@ -19,6 +19,10 @@ mod os_release;
 #[path = "../../../installers/src/probe/release_file.rs"]
 mod release_file;
 
+// The hives' reader takes it from the crate's top.
+#[path = "../../../installers/src/positioned.rs"]
+mod positioned;
+
 #[allow(dead_code, reason = "the program uses more of it")]
 #[path = "../../../installers/src/packages/rpm/database/bdb.rs"]
 mod bdb;

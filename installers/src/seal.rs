@@ -171,10 +171,11 @@ fn look(
 impl Sealed {
     /// Asks for what `rule` says of `path`; the number of paths that change.
     fn add(&mut self, root: &Root, rule: &SealRule, path: &RootPath) -> Result<usize, IoError> {
-        let place = root.canonical(path, Last::Keep)?;
-        let Some(meta) = root.meta(&place, Last::Keep)? else {
+        // A file in place of a directory on the way is as good as nothing there; only then is there a place to resolve.
+        let Some(meta) = root.meta(path, Last::Keep)? else {
             return Ok(0);
         };
+        let place = root.canonical(path, Last::Keep)?;
         let is_dir = meta.kind == Kind::Dir;
         match rule.action {
             SealAction::Remove if !is_dir => Ok(self.absent(rule, place)),
@@ -293,9 +294,7 @@ fn matches(root: &Root, pattern: &str) -> Result<Vec<RootPath>, IoError> {
                 next.extend(dir.join(part));
                 continue;
             }
-            let Ok(Some(entries)) = root.read_dir(&dir) else {
-                continue;
-            };
+            let entries = root.read_dir(&dir)?.unwrap_or_default();
             let names = entries.iter().filter(|entry| is_match(part, &entry.name));
             next.extend(names.filter_map(|entry| dir.join(&entry.name).ok()));
         }

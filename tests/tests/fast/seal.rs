@@ -134,6 +134,15 @@ fn links_sockets_and_second_names_are_no_way_out() {
 }
 
 #[test]
+fn files_where_homes_are_looked_for_are_no_obstacle() {
+    let target = MiniTree::debian();
+    target.put("home/aquota.user", "");
+    target.put("home/me/.bash_history", SECRET);
+    must(ssmbake(&["seal", "--profile", "image", "--root"]).arg(target.path()));
+    assert_eq!(secrets_in(target.path()), "");
+}
+
+#[test]
 fn what_nobody_makes_anew_is_said() {
     let target = MiniTree::debian();
     target.put("etc/ssh/ssh_host_rsa_key", "key");

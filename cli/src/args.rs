@@ -200,6 +200,14 @@ pub struct AuditArgs {
     /// A bucket of yours that must be there, for the output of commands
     #[arg(long, env = "SSMBAKE_OUTPUT_BUCKET", value_name = "NAME")]
     pub output_bucket: Option<String>,
+    /// How long to wait.
+    #[command(flatten)]
+    pub patience: Patience,
+}
+
+/// For verbs that look at endpoints.
+#[derive(Debug, Args)]
+pub struct Patience {
     /// Seconds for each name, connection and answer
     #[arg(
         long,
@@ -372,14 +380,9 @@ pub struct RegionsArgs {
     /// For --nearest: of this partition
     #[arg(long, default_value = "aws", value_name = "PARTITION")]
     pub partition: String,
-    /// For --nearest: seconds to wait for each
-    #[arg(
-        long,
-        env = "SSMBAKE_CONNECT_TIMEOUT",
-        default_value_t = 5,
-        value_name = "SECONDS"
-    )]
-    pub connect_timeout: u64,
+    /// How long to wait.
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 /// What the image shall be like.

@@ -68,7 +68,7 @@ impl From<InstallError> for ApplyError {
     }
 }
 
-fn conflict(what: impl Into<String>, hint: impl Into<String>) -> ApplyError {
+pub(crate) fn conflict(what: impl Into<String>, hint: impl Into<String>) -> ApplyError {
     ApplyError::Conflict {
         what: what.into(),
         hint: hint.into(),

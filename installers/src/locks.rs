@@ -1,6 +1,6 @@
 //! The locks of the package managers.
 
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, conflict};
 use crate::packages::rpm::database::Database;
 use crate::root::{Kind, Last, Root, RootPath};
 
@@ -39,13 +39,13 @@ pub fn lock_database(root: &Root) -> Result<Locks, ApplyError> {
         .read_dir(&RootPath::fixed("/var/lib/dpkg/updates"))?
         .unwrap_or_default();
     if let Some(entry) = updates.first() {
-        return Err(ApplyError::Conflict {
-            what: format!(
+        return Err(conflict(
+            format!(
                 "dpkg was interrupted: `/var/lib/dpkg/updates/{}` is left",
                 entry.name
             ),
-            hint: "finish its work with `dpkg --configure --pending` in the tree".to_owned(),
-        });
+            "finish its work with `dpkg --configure --pending` in the tree",
+        ));
     }
     Ok(locks)
 }

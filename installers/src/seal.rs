@@ -7,11 +7,11 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{Catalog, SealAction, SealProfile, SealRule};
 
-use crate::apply::ApplyError;
-use crate::audit::{identity_path, is_machine};
+use crate::apply::{ApplyError, conflict};
+use crate::audit::identity_path;
 use crate::error::IoError;
 use crate::packages::PACKAGE;
-use crate::probe::{Facts, Place};
+use crate::probe::Facts;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::service::live;
 use crate::txn::{self, ChangeSet, Checkpoint, Content, Perm, Want};
@@ -97,22 +97,23 @@ pub fn seal(
     epoch: Option<i64>,
     checkpoint: &Checkpoint<'_>,
 ) -> Result<Vec<RootPath>, ApplyError> {
-    if is_machine(facts)
+    if facts.environment.is_machine()
         && registered == Registered::Refuse
         && let Some(path) = identity_path(root)?
     {
-        return Err(ApplyError::Conflict {
-            what: format!("this machine is registered: `{path}` exists"),
-            hint: "it would lose its identity; say --registered if an image is made of it".to_owned(),
-        });
+        return Err(conflict(
+            format!("this machine is registered: `{path}` exists"),
+            "it would lose its identity; say --registered if an image is made of it",
+        ));
     }
-    let is_live = facts.environment.place.value == Place::Live;
     let (manager, channel) = (facts.service_manager.value, facts.agent.channel);
-    if is_live && live::is_running(manager, channel) {
+    if facts.environment.is_live() && live::is_running(manager, channel) {
         // A running agent writes its identity anew.
-        live::stop(manager, channel).map_err(|error| ApplyError::Conflict {
-            what: format!("the agent runs and cannot be stopped: {error}"),
-            hint: format!("stop {PACKAGE} first"),
+        live::stop(manager, channel).map_err(|error| {
+            conflict(
+                format!("the agent runs and cannot be stopped: {error}"),
+                format!("stop {PACKAGE} first"),
+            )
         })?;
     }
     let (_, set) = look(root, facts, catalog, plan.profile)?;
@@ -143,7 +144,7 @@ fn look(
     catalog: &Catalog,
     profile: SealProfile,
 ) -> Result<(Vec<Item>, Sealed), IoError> {
-    let is_live = facts.environment.place.value == Place::Live;
+    let is_live = facts.environment.is_live();
     let (mut items, mut sealed) = (Vec::new(), Sealed::default());
     let rules = catalog
         .seal()
@@ -220,8 +221,7 @@ impl Sealed {
         if self.kept.contains(&place) || self.changes.get(&place).is_some() {
             return 0;
         }
-        // What anybody may fetch is no secret.
-        if rule.class != "package-caches" {
+        if rule.secret {
             self.secrets.insert(place.clone());
         }
         self.changes.put_at(place, Want::Absent);
@@ -351,15 +351,19 @@ fn notes(root: &Root, items: &[Item]) -> Result<Vec<String>, IoError> {
     Ok(notes)
 }
 
-/// What of each class is left: class, its check, why, and the first path.
-pub fn left(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Vec<(SealRule, Option<Item>)>, IoError> {
+/// A rule of each class, and the first path that is left of it.
+pub(crate) fn left<'c>(
+    root: &Root,
+    facts: &Facts,
+    catalog: &'c Catalog,
+) -> Result<Vec<(&'c SealRule, Option<Item>)>, IoError> {
     let (items, _) = look(root, facts, catalog, SealProfile::Image)?;
-    let mut classes: BTreeMap<&str, (SealRule, Option<Item>)> = BTreeMap::new();
+    let mut classes = BTreeMap::new();
     for rule in catalog.seal() {
-        let found = items.iter().find(|item| item.class == rule.class);
-        classes
-            .entry(&rule.id)
-            .or_insert_with(|| (rule.clone(), found.cloned()));
+        classes.entry(&rule.id).or_insert_with(|| {
+            let found = items.iter().find(|item| item.class == rule.class);
+            (rule, found.cloned())
+        });
     }
     Ok(classes.into_values().collect())
 }

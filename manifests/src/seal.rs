@@ -52,6 +52,9 @@ pub struct SealRule {
     /// Whether a running system can do without.
     #[serde(default = "yes")]
     pub live: bool,
+    /// Whether the old bytes have to be overwritten: not what anybody may fetch.
+    #[serde(default = "yes")]
+    pub secret: bool,
     /// Absolute, with `*` for any part of one name.
     pub paths: Vec<String>,
 }

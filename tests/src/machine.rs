@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::must;
-use crate::tree::{ARCHIVE, cached};
+use crate::tree::{cached, strap};
 
 /// Installed in the tree beyond what boots.
 const PACKAGES: &str = "ca-certificates,openssl,systemd-sysv,dbus,openssh-server,sudo,linux-image-cloud-amd64,\
@@ -19,14 +19,7 @@ pub const COMMAND_LINE: &str = "root=/dev/vda rw console=ttyS0 quiet";
 /// A bookworm that boots, configures its network by DHCP and lets root in by SSH with a key.
 pub fn machine() -> TempDir {
     cached("bookworm-machine", |tree| {
-        let include = format!("--include={PACKAGES}");
-        let mut debootstrap = Command::new("debootstrap");
-        must(
-            debootstrap
-                .args(["--variant=minbase", &include, "bookworm"])
-                .arg(tree)
-                .arg(ARCHIVE),
-        );
+        strap(tree, "bookworm", PACKAGES);
         let put = |path: &str, text: &str| fs::write(tree.join(path), text).expect("file");
         put(
             "etc/systemd/network/lan.network",
@@ -47,14 +40,7 @@ pub fn machine() -> TempDir {
 /// A bookworm with cloud-init, which looks for its data in the tree and leaves the network alone.
 pub fn clouded() -> TempDir {
     cached("bookworm-cloud", |tree| {
-        let include = "--include=ca-certificates,systemd-sysv,dbus,curl";
-        let mut debootstrap = Command::new("debootstrap");
-        must(
-            debootstrap
-                .args(["--variant=minbase", include, "bookworm"])
-                .arg(tree)
-                .arg(ARCHIVE),
-        );
+        strap(tree, "bookworm", "ca-certificates,systemd-sysv,dbus,curl");
         // debootstrap does not resolve what cloud-init depends on; apt in the tree does, with this machine's network.
         let script = "cat /etc/resolv.conf >\"$0/etc/resolv.conf\"; cat /etc/hosts >\"$0/etc/hosts\"; \
             chroot \"$0\" sh -c 'apt-get -q update && apt-get -qy install --no-install-recommends cloud-init && apt-get clean'";
@@ -73,13 +59,10 @@ pub fn clouded() -> TempDir {
 /// A bookworm with an SSH server and Python, as Ansible wants its machines.
 pub fn managed() -> TempDir {
     cached("bookworm-managed", |tree| {
-        let include = "--include=ca-certificates,systemd-sysv,openssh-server,python3,sudo";
-        let mut debootstrap = Command::new("debootstrap");
-        must(
-            debootstrap
-                .args(["--variant=minbase", include, "bookworm"])
-                .arg(tree)
-                .arg(ARCHIVE),
+        strap(
+            tree,
+            "bookworm",
+            "ca-certificates,systemd-sysv,openssh-server,python3,sudo",
         );
     })
 }

@@ -124,20 +124,21 @@ pub fn elf(arch: &str) -> Vec<u8> {
 /// A copy of a real tree, made by debootstrap once and cached as a tarball.
 pub fn debootstrapped(suite: &str) -> TempDir {
     cached(&format!("{suite}-minbase"), |tree| {
-        must(
-            Command::new("debootstrap")
-                .args([
-                    "--variant=minbase",
-                    "--include=ca-certificates,openssl,systemd-sysv,dbus",
-                    suite,
-                ])
-                .arg(tree)
-                .arg(ARCHIVE),
-        );
+        strap(tree, suite, "ca-certificates,openssl,systemd-sysv,dbus");
     })
 }
 
-pub(crate) const ARCHIVE: &str = "http://deb.debian.org/debian";
+/// debootstrap's smallest tree and these packages.
+pub(crate) fn strap(tree: &Path, suite: &str, packages: &str) {
+    must(
+        Command::new("debootstrap")
+            .args(["--variant=minbase", &format!("--include={packages}"), suite])
+            .arg(tree)
+            .arg(ARCHIVE),
+    );
+}
+
+const ARCHIVE: &str = "http://deb.debian.org/debian";
 
 /// A real tree of another architecture: every package unpacked and in dpkg's database, no script of it ever run. Its
 /// programs are traps: run, they leave a file `trapped` beside them.
@@ -220,15 +221,6 @@ pub(crate) fn cached(name: &str, make: impl FnOnce(&Path)) -> TempDir {
 /// A real tree with rpm, the usual shells and nothing that says which system it is: the caller does.
 pub fn shells_and_rpm() -> TempDir {
     cached("bookworm-shells-rpm", |tree| {
-        must(
-            Command::new("debootstrap")
-                .args([
-                    "--variant=minbase",
-                    "--include=rpm,busybox-static,bash,dash,wget",
-                    "bookworm",
-                ])
-                .arg(tree)
-                .arg(ARCHIVE),
-        );
+        strap(tree, "bookworm", "rpm,busybox-static,bash,dash,wget");
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ssmbake_installers::audit::live::Settings;
 use ssmbake_installers::audit::{self, Profile};
-use ssmbake_installers::probe::{Facts, Place};
+use ssmbake_installers::probe::Facts;
 use ssmbake_installers::reach::imds;
 use ssmbake_manifests::CheckFacts;
 
@@ -89,9 +89,7 @@ impl Session<'_> {
                 "leave out --network, or --root",
             ));
         }
-        let environment = &facts.environment;
-        let is_machine = environment.place.value == Place::Live && environment.packer.is_none();
-        Ok(args.network || is_machine && !args.no_network)
+        Ok(args.network || facts.environment.is_machine() && !args.no_network)
     }
 
     fn settings(&self, args: &AuditArgs) -> Result<Settings, Failure> {
@@ -109,7 +107,7 @@ impl Session<'_> {
             region,
             imds: named.map_or(imds::ENDPOINT, String::as_str).to_owned(),
             output_bucket: args.output_bucket.clone(),
-            timeout: Duration::from_secs(args.connect_timeout),
+            timeout: Duration::from_secs(args.patience.connect_timeout),
             now: host::now(),
         })
     }

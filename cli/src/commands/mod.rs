@@ -44,12 +44,11 @@ pub(crate) fn run(
     environment: &Environment,
     console: &Console,
 ) -> Result<u8, Failure> {
-    if !cfg!(unix)
-        && matches!(
-            cli.command,
-            Command::Apply(_) | Command::Seal(_) | Command::Revert
-        )
-    {
+    let changes = matches!(
+        cli.command,
+        Command::Apply(_) | Command::Seal(_) | Command::Revert
+    );
+    if changes && !cfg!(unix) {
         return Err(Failure::new(
             exit::UNSUPPORTED,
             "trees are changed on Linux only",
@@ -57,9 +56,9 @@ pub(crate) fn run(
         ));
     }
     // Only what changes something has something to take back.
-    let interrupt = match &cli.command {
-        Command::Apply(_) | Command::Seal(_) | Command::Revert => signals::listen()?,
-        _ => Interrupt::new(),
+    let interrupt = match changes {
+        true => signals::listen()?,
+        false => Interrupt::new(),
     };
     let session = Session {
         cli,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use ssmbake_installers::reach::nearest::{self, Measured};
+use ssmbake_installers::reach::nearest;
 use ssmbake_manifests::{HostVariant, Service};
 
 use super::Session;
@@ -87,9 +87,15 @@ impl Session<'_> {
             })
             .collect();
         let network = super::network::roots_der(self, &[])?;
-        let measured = nearest::measure(&hosts, network, Duration::from_secs(args.connect_timeout))?;
-        let (near, far): (Vec<&Measured>, Vec<&Measured>) =
-            measured.iter().partition(|one| one.milliseconds.is_some());
+        let measured = nearest::measure(
+            &hosts,
+            network,
+            Duration::from_secs(args.patience.connect_timeout),
+        )?;
+        let near: Vec<(&str, u64)> = measured
+            .iter()
+            .filter_map(|one| Some((one.region.as_str(), one.milliseconds?)))
+            .collect();
         if near.is_empty() {
             return Err(Failure::new(
                 exit::NETWORK,
@@ -98,12 +104,12 @@ impl Session<'_> {
             ));
         }
         let mut text = String::new();
-        for one in &near {
-            let milliseconds = one.milliseconds.unwrap_or_default();
-            text.push_str(&format!("{:<16} {milliseconds:>5} ms\n", one.region));
+        for (region, milliseconds) in near {
+            text.push_str(&format!("{region:<16} {milliseconds:>5} ms\n"));
         }
-        if !far.is_empty() {
-            let names: Vec<&str> = far.iter().map(|one| one.region.as_str()).collect();
+        let far = measured.iter().filter(|one| one.milliseconds.is_none());
+        let names: Vec<&str> = far.map(|one| one.region.as_str()).collect();
+        if !names.is_empty() {
             self.console.warn(&format!("no answer from {}", names.join(", ")));
         }
         self.finish(&text, &measured)?;

@@ -2,7 +2,7 @@
 
 use ssmbake_manifests::{AgentVersion, Arch, Catalog, PackageFormat, ServiceManager};
 
-use super::{Finding, fail, is_machine, pass, warn};
+use super::{Finding, STATE, fail, pass, warn};
 use crate::config;
 use crate::config::proxy;
 use crate::error::IoError;
@@ -48,7 +48,6 @@ const ACTIVATIONS: [&str; 8] = [
 ];
 const IMAGE_BUILDER: &str = "/tmp/imagebuilder_service/ssm_installed";
 const SUDOERS: &str = "/etc/sudoers.d/ssm-agent-users";
-const STATE: &str = "/var/lib/amazon/ssm";
 
 pub(super) fn findings(
     root: &Root,
@@ -56,17 +55,19 @@ pub(super) fn findings(
     catalog: &Catalog,
 ) -> Result<Vec<(&'static str, Finding)>, IoError> {
     let configuration = [config::PATH, "/etc/amazon/ssm/seelog.xml", "/etc/amazon/ssm"];
+    let units = unit_files(root, facts)?;
+    let environment = environment(root, facts, &units)?;
     Ok(vec![
         ("SSMB066", only_root(root, &configuration)?),
         ("SSMB067", only_root(root, &PROGRAMS)?),
-        ("SSMB068", unit_owner(root, facts)?),
+        ("SSMB068", unit_owner(root, &units)?),
         ("SSMB069", architecture(root, facts)?),
         ("SSMB070", no_proxy(root, facts)?),
-        ("SSMB071", password(root, facts)?),
-        ("SSMB072", https(root, facts)?),
+        ("SSMB071", password(&environment)),
+        ("SSMB072", https(&environment)),
         ("SSMB073", build_proxies(root)?),
         ("SSMB074", activations(root, facts)?),
-        ("SSMB075", commands(root, facts)?),
+        ("SSMB075", commands(root, &units)?),
         ("SSMB076", fixed_addresses(root)?),
         ("SSMB077", hold(facts)),
         ("SSMB078", sessions(root, facts)?),
@@ -74,7 +75,7 @@ pub(super) fn findings(
         ("SSMB080", relabel(root)?),
         ("SSMB081", only_root(root, &[STATE, "/var/lib/amazon"])?),
         ("SSMB082", kernel(facts, catalog)),
-        ("SSMB083", labels(root, facts)?),
+        ("SSMB083", labels(root, facts, &units)?),
     ])
 }
 
@@ -128,9 +129,9 @@ fn unit_files(root: &Root, facts: &Facts) -> Result<Vec<RootPath>, IoError> {
     Ok(files)
 }
 
-fn unit_owner(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    for path in unit_files(root, facts)? {
-        if let Some(finding) = writable(root, &path)? {
+fn unit_owner(root: &Root, units: &[RootPath]) -> Result<Finding, IoError> {
+    for path in units {
+        if let Some(finding) = writable(root, path)? {
             return Ok(finding);
         }
     }
@@ -155,22 +156,13 @@ fn architecture(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
 }
 
 /// The settings of the agent's environment by name, lower-case.
-fn environment(root: &Root, facts: &Facts) -> Result<Vec<(String, String)>, IoError> {
+fn environment(root: &Root, facts: &Facts, units: &[RootPath]) -> Result<Vec<(String, String)>, IoError> {
+    let manager = facts.service_manager.value;
     let mut settings = Vec::new();
-    for path in unit_files(root, facts)? {
-        let bytes = root.read_if_file(&path, TEXT_LIMIT)?.unwrap_or_default();
-        for line in String::from_utf8_lossy(&bytes).lines() {
-            let line = line.trim();
-            let Some(setting) = line
-                .strip_prefix("Environment=")
-                .or_else(|| line.strip_prefix("env "))
-            else {
-                continue;
-            };
-            if let Some((name, value)) = setting.trim_matches('"').split_once('=') {
-                settings.push((name.to_ascii_lowercase(), value.to_owned()));
-            }
-        }
+    for path in units {
+        let bytes = root.read_if_file(path, TEXT_LIMIT)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        settings.extend(text.lines().filter_map(|line| proxy::setting(manager, line)));
     }
     Ok(settings)
 }
@@ -189,16 +181,15 @@ fn no_proxy(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
     })
 }
 
-fn password(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    for (name, value) in environment(root, facts)? {
-        if name.ends_with("_proxy") && has_password(&value) {
-            return Ok(warn(
-                format!("{name} has a password, which the agent logs"),
-                "let the proxy know this machine by its address instead",
-            ));
-        }
+fn password(environment: &[(String, String)]) -> Finding {
+    let told = |(name, value): &&(String, String)| name.ends_with("_proxy") && has_password(value);
+    match environment.iter().find(told) {
+        Some((name, _)) => warn(
+            format!("{name} has a password, which the agent logs"),
+            "let the proxy know this machine by its address instead",
+        ),
+        None => pass("none"),
     }
-    Ok(pass("none"))
 }
 
 /// `scheme://user:password@host`.
@@ -212,20 +203,19 @@ fn has_password(text: &str) -> bool {
     })
 }
 
-fn https(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    let settings = environment(root, facts)?;
+fn https(environment: &[(String, String)]) -> Finding {
     let has = |wanted: &str| {
-        settings
+        environment
             .iter()
             .any(|(name, value)| name == wanted && !value.is_empty())
     };
-    Ok(match has("http_proxy") && !has("https_proxy") {
+    match has("http_proxy") && !has("https_proxy") {
         true => fail(
             "http_proxy is set and https_proxy is not",
             "run `ssmbake apply` with --proxy, which sets both",
         ),
         false => pass("nothing is bypassed"),
-    })
+    }
 }
 
 fn build_proxies(root: &Root) -> Result<Finding, IoError> {
@@ -251,7 +241,7 @@ fn build_proxies(root: &Root) -> Result<Finding, IoError> {
 }
 
 fn activations(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    if is_machine(facts) {
+    if facts.environment.is_machine() {
         return Ok(pass("this is no image"));
     }
     for path in ACTIVATIONS.into_iter().map(RootPath::fixed) {
@@ -270,10 +260,10 @@ fn activations(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
     Ok(pass("none"))
 }
 
-fn commands(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    for path in unit_files(root, facts)? {
+fn commands(root: &Root, units: &[RootPath]) -> Result<Finding, IoError> {
+    for path in units {
         let is_admin = path.as_str().starts_with("/etc/systemd/");
-        let bytes = root.read_if_file(&path, TEXT_LIMIT)?.unwrap_or_default();
+        let bytes = root.read_if_file(path, TEXT_LIMIT)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         if is_admin
             && text
@@ -323,7 +313,7 @@ fn hold(facts: &Facts) -> Finding {
 
 fn sessions(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
     let exists = root.meta(&RootPath::fixed(SUDOERS), Last::Keep)?.is_some();
-    Ok(match exists && !is_machine(facts) {
+    Ok(match exists && !facts.environment.is_machine() {
         true => warn(
             format!("`{SUDOERS}` exists"),
             "remove it and the user ssm-user before the image is published",
@@ -352,7 +342,7 @@ fn relabel(root: &Root) -> Result<Finding, IoError> {
     })
 }
 
-fn labels(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+fn labels(root: &Root, facts: &Facts, units: &[RootPath]) -> Result<Finding, IoError> {
     let Some(selinux) = &facts.selinux else {
         return Ok(pass("SELinux is not in use"));
     };
@@ -363,7 +353,7 @@ fn labels(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
         return Ok(pass("the first boot sets them"));
     }
     let own = PROGRAMS.into_iter().chain([config::PATH]).map(RootPath::fixed);
-    for path in own.chain(unit_files(root, facts)?) {
+    for path in own.chain(units.iter().cloned()) {
         let is_file = root
             .meta(&path, Last::Follow)?
             .is_some_and(|meta| meta.kind == Kind::File);

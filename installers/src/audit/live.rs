@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use ssmbake_manifests::{Catalog, HostVariant, Region, Service, ServiceManager};
 
-use super::{Check, Finding, check, fail, pass, warn};
+use super::{Check, Finding, REGISTRATION, check, fail, pass, warn};
 use crate::config;
 use crate::error::IoError;
 use crate::probe::Facts;
@@ -17,7 +17,6 @@ use crate::root::{Root, RootPath};
 use crate::service::live;
 use crate::trust;
 
-const REGISTRATION: &str = "/var/lib/amazon/ssm/registration";
 const REGISTRATION_LIMIT: usize = 64 * 1024;
 /// Beyond it AWS refuses signatures, seconds.
 const SKEW_LIMIT: i64 = 300;

@@ -13,7 +13,7 @@ use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::packages::deb::version::upstream;
 use crate::plan::no_agent;
-use crate::probe::{ConfigFacts, Facts, Place};
+use crate::probe::{ConfigFacts, Facts};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::seal::{self, Item};
@@ -22,6 +22,11 @@ use crate::trust::AnchorState;
 
 /// The version of the report's JSON.
 pub const SCHEMA: u32 = 1;
+
+/// Where the agent keeps what it is.
+const STATE: &str = "/var/lib/amazon/ssm";
+/// Of a machine outside of EC2.
+const REGISTRATION: &str = "/var/lib/amazon/ssm/registration";
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +155,7 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) ->
 
 /// A check for each class of what no copy may have.
 fn sealed(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Vec<Check>, IoError> {
-    let check_of = |(rule, item): (SealRule, Option<Item>)| {
+    let check_of = |(rule, item): (&SealRule, Option<Item>)| {
         let finding = match item {
             None => pass("nothing"),
             Some(item) => {
@@ -328,7 +333,7 @@ fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
 
 /// A baked registration or vault gives every clone one identity; a machine that nobody bakes has its own.
 fn identity(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    let is_machine = is_machine(facts);
+    let is_machine = facts.environment.is_machine();
     Ok(match identity_path(root)? {
         None => pass("none found"),
         Some(path) if is_machine => warn(
@@ -342,14 +347,9 @@ fn identity(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
     })
 }
 
-/// Whether this is no image, nor will one be made of it as far as anybody said.
-pub(crate) fn is_machine(facts: &Facts) -> bool {
-    facts.environment.place.value == Place::Live && facts.environment.packer.is_none()
-}
-
 pub(crate) fn identity_path(root: &Root) -> Result<Option<String>, IoError> {
     for path in [
-        "/var/lib/amazon/ssm/registration",
+        REGISTRATION,
         "/var/lib/amazon/ssm/Vault",
         activation::STAMP,
         activation::STATUS,
@@ -358,7 +358,7 @@ pub(crate) fn identity_path(root: &Root) -> Result<Option<String>, IoError> {
             return Ok(Some(path.to_owned()));
         }
     }
-    let dir = RootPath::fixed("/var/lib/amazon/ssm");
+    let dir = RootPath::fixed(STATE);
     let entries = root.read_dir(&dir)?.unwrap_or_default();
     let instance = entries
         .iter()
@@ -379,10 +379,8 @@ fn clock(facts: &Facts) -> Finding {
 /// Whether the job of ours will run, and on a machine, what came of it.
 fn first_boot(root: &Root, facts: &Facts, profile: Profile) -> Result<Finding, IoError> {
     let Some(sources) = activation::sources(root)? else {
-        let is_registered = is_machine(facts)
-            && root
-                .meta(&RootPath::fixed("/var/lib/amazon/ssm/registration"), Last::Keep)?
-                .is_some();
+        let is_registered = facts.environment.is_machine()
+            && root.meta(&RootPath::fixed(REGISTRATION), Last::Keep)?.is_some();
         return Ok(match profile == Profile::Hybrid && !is_registered {
             true => fail(
                 "nothing registers this machine",
@@ -413,7 +411,7 @@ fn first_boot(root: &Root, facts: &Facts, profile: Profile) -> Result<Finding, I
             "run `ssmbake apply` again with --activation-source",
         ));
     }
-    if !is_machine(facts) {
+    if !facts.environment.is_machine() {
         for source in &sources {
             if let Source::File(path) = source
                 && root.meta(path, Last::Follow)?.is_some()
@@ -427,13 +425,18 @@ fn first_boot(root: &Root, facts: &Facts, profile: Profile) -> Result<Finding, I
         let names: Vec<String> = sources.iter().map(Source::to_string).collect();
         return Ok(pass(format!("from {}", names.join(", "))));
     }
-    let Some(status) = activation::status(root)? else {
-        return Ok(warn(
+    Ok(match activation::status(root)? {
+        Some(status) => registered(status),
+        None => warn(
             "it has not run yet",
             format!("`systemctl start {}`", activation::UNIT),
-        ));
-    };
-    Ok(match status.state.as_str() {
+        ),
+    })
+}
+
+/// What the job reports on a machine.
+fn registered(status: activation::Status) -> Finding {
+    match status.state.as_str() {
         "registered" if status.why.is_empty() => pass(format!("as {}", status.managed_instance)),
         "registered" => warn(
             format!("as {}, but {}", status.managed_instance, status.why),
@@ -444,7 +447,7 @@ fn first_boot(root: &Root, facts: &Facts, profile: Profile) -> Result<Finding, I
             format!("{}, after {} attempts", status.why, status.attempts),
             "`aws ssm describe-activations`: is it expired or used up? Mend it and boot again",
         ),
-    })
+    }
 }
 
 fn override_files(root: &Root) -> Result<Finding, IoError> {

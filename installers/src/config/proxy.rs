@@ -104,6 +104,20 @@ impl Proxy {
     }
 }
 
+/// The variable that a line of a unit or an override sets: its name, lower-case, and its value.
+pub(crate) fn setting(manager: ServiceManager, line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    let setting = line
+        .strip_prefix("Environment=")
+        .or_else(|| line.strip_prefix("env "))?;
+    let unescaped = match manager {
+        ServiceManager::Systemd => setting.trim_matches('"').replace("%%", "%"),
+        _ => setting.to_owned(),
+    };
+    let (name, value) = unescaped.split_once('=')?;
+    Some((name.to_ascii_lowercase(), value.to_owned()))
+}
+
 /// The URL and the exceptions that the agent's service has in `root`, whoever wrote them.
 pub fn in_force(
     root: &Root,
@@ -132,22 +146,9 @@ pub fn in_force(
     let mut hosts = String::new();
     for text in texts {
         for line in String::from_utf8_lossy(&text).lines() {
-            let Some(setting) = line
-                .trim()
-                .strip_prefix("Environment=")
-                .or_else(|| line.trim().strip_prefix("env "))
-            else {
-                continue;
-            };
-            let unescaped = match manager {
-                ServiceManager::Systemd => setting.trim_matches('"').replace("%%", "%"),
-                _ => setting.to_owned(),
-            };
-            match unescaped.split_once('=') {
-                Some((name, value)) if name.eq_ignore_ascii_case("https_proxy") => {
-                    url = Some(value.to_owned())
-                }
-                Some((name, value)) if name.eq_ignore_ascii_case("no_proxy") => hosts = value.to_owned(),
+            match setting(manager, line) {
+                Some((name, value)) if name == "https_proxy" => url = Some(value),
+                Some((name, value)) if name == "no_proxy" => hosts = value,
                 _ => {}
             }
         }

@@ -22,7 +22,7 @@ use crate::digest::sha256_hex;
 use crate::packages::Registration;
 use crate::packages::deb::version::{compare, upstream};
 use crate::packages::rpm::database::Backend;
-use crate::probe::{ConfigFacts, Facts, Place};
+use crate::probe::{ConfigFacts, Facts};
 use crate::service::{Enablement, InstallChannel};
 use crate::trust;
 use crate::trust::x509::Certificate;
@@ -224,11 +224,10 @@ fn activation_step(request: &Request, facts: &Facts, os: &Os) -> Result<Option<S
         proxy: request.proxy.clone(),
     };
     let is_there = facts.agent.first_boot_sha256.as_deref() == Some(&first_boot.sha256(os.service));
-    let is_machine = facts.environment.place.value == Place::Live && facts.environment.packer.is_none();
     Ok((!is_there).then_some(Step::ActivateAtFirstBoot {
         manager: os.service,
         first_boot,
-        is_image: !is_machine,
+        is_image: !facts.environment.is_machine(),
     }))
 }
 
@@ -240,7 +239,7 @@ fn live_steps(
     channel: InstallChannel,
     steps: &mut Vec<Step>,
 ) -> Result<(), PlanError> {
-    let (is_live, manager) = (facts.environment.place.value == Place::Live, os.service);
+    let (is_live, manager) = (facts.environment.is_live(), os.service);
     if request.start == Start::Now && !is_live {
         return Err(PlanError::Usage {
             what: "nothing can be started in a tree that does not run".to_owned(),
@@ -251,7 +250,7 @@ fn live_steps(
         steps.push(Step::ReloadManager { manager });
     }
     // A machine that is no image's has nothing to wait for.
-    let is_bootstrap = is_live && request.target == TargetKind::Hybrid && facts.environment.packer.is_none();
+    let is_bootstrap = facts.environment.is_machine() && request.target == TargetKind::Hybrid;
     if request.start == Start::Now || request.start == Start::Auto && is_bootstrap {
         // The agent starts with an identity, or for nothing.
         let registers = |step: &Step| matches!(step, Step::ActivateAtFirstBoot { .. });

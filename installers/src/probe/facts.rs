@@ -115,6 +115,18 @@ pub struct Environment {
     pub host_rpm: Option<Backend>,
 }
 
+impl Environment {
+    /// Whether we run on the system itself.
+    pub fn is_live(&self) -> bool {
+        self.place.value == Place::Live
+    }
+
+    /// Whether this is a running system of which nobody makes an image, as far as anybody said.
+    pub fn is_machine(&self) -> bool {
+        self.is_live() && self.packer.is_none()
+    }
+}
+
 /// The agent as a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

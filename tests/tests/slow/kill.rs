@@ -1,13 +1,23 @@
 //! kill -9 at any instant.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::plant::plant;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{V1, apply, mirror};
 use ssmbake_tests::{must, ssmbake};
+
+/// kill -9 after `delay`, if it still runs.
+fn kill_after(command: &mut Command, delay: Duration) {
+    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = quiet.spawn().expect("start");
+    std::thread::sleep(delay);
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+}
 
 #[test]
 fn killed_at_any_instant_the_tree_is_as_before_or_as_wanted() {
@@ -25,14 +35,7 @@ fn killed_at_any_instant_the_tree_is_as_before_or_as_wanted() {
     let mut delay = started.elapsed();
     let mut outcomes = [0, 0];
     for number in 0..120 {
-        let mut child = apply(target.path(), &mirror, V1)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("start");
-        std::thread::sleep(delay);
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+        kill_after(&mut apply(target.path(), &mirror, V1), delay);
         must(&mut ssmbake(&["detect", "--root", target.arg()]));
         if diff(&before, &tree(target.path(), Times::Count)).is_empty() {
             outcomes[0] += 1;
@@ -89,14 +92,7 @@ fn a_seal_that_is_killed_is_whole_or_undone() {
     let mut outcomes = [0, 0];
     for number in 0..60 {
         let copy = target.copy();
-        let mut child = seal(copy.path())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("start");
-        std::thread::sleep(delay);
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+        kill_after(&mut seal(copy.path()), delay);
         must(ssmbake(&["detect", "--root"]).arg(copy.path()));
         let after = tree(copy.path(), Times::Ignored);
         let is_undone = diff(&before, &after).is_empty();

@@ -248,10 +248,10 @@ pub struct ExportArgs {
     /// What to print
     #[arg(long, env = "SSMBAKE_FORMAT", default_value = "sh")]
     pub format: FormatArg,
-    /// For sh: the machine's system in the catalog, such as centos-6; without it the one of --root
+    /// For sh, powershell and autounattend: the machine's system in the catalog, such as centos-6; without it the one of --root
     #[arg(long, env = "SSMBAKE_OS", value_name = "OS", requires = "arch")]
     pub os: Option<String>,
-    /// For sh: the machine's architecture: amd64, arm64, armhf, i386
+    /// For those: the machine's architecture: amd64, arm64, armhf, i386
     #[arg(long, env = "SSMBAKE_ARCH", value_name = "ARCH", requires = "os")]
     pub arch: Option<String>,
     /// For machines that fetch ssmbake themselves: from where
@@ -297,6 +297,10 @@ pub struct ExportArgs {
 pub enum FormatArg {
     /// A plan as a POSIX sh script, which needs no ssmbake
     Sh,
+    /// The same for Windows, as a PowerShell script
+    Powershell,
+    /// The same in an answer file for Windows Setup
+    Autounattend,
     /// Packer: copy an AMI (amazon-ebs)
     Packer,
     /// Packer: copy an AMI without booting it (amazon-chroot)

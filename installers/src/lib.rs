@@ -40,6 +40,6 @@ mod runner;
 pub mod seal;
 pub mod selinux;
 pub mod service;
-mod tls;
+pub mod tls;
 pub mod trust;
 pub mod txn;

@@ -92,6 +92,8 @@ pub struct AgentFacts {
     pub floor: AgentVersion,
     /// From here on packages have a detached signature.
     pub signature_since: AgentVersion,
+    /// The common name of who signs for Windows.
+    pub publisher: String,
     /// What old kernels can run.
     pub kernel: KernelLimit,
     /// Where releases are.

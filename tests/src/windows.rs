@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use regf::HiveBuilder;
+use regf::{DataType, HiveBuilder};
 use tempfile::TempDir;
 
 /// A tree to make.
@@ -29,6 +29,10 @@ pub struct WindowsTree<'a> {
     pub roots: &'a [&'a str],
     /// Further keys beside those that are looked for.
     pub classes: u32,
+    /// Further texts of SOFTWARE: key, name, text.
+    pub software: &'a [(&'a str, &'a str, &'a str)],
+    /// The agent's service: how it starts, and its environment; none: there is no service.
+    pub service: Option<(u32, &'a [&'a str])>,
 }
 
 impl WindowsTree<'_> {
@@ -45,6 +49,8 @@ impl WindowsTree<'_> {
             powershell: ("2.0", "5.1.17763.1"),
             roots: &[],
             classes: 20,
+            software: &[],
+            service: None,
         }
     }
 
@@ -91,6 +97,9 @@ impl WindowsTree<'_> {
                 "",
             );
         }
+        for (key, name, text) in self.software {
+            put(key, name, text);
+        }
         hive.add_value_dword(current, Some("UBR"), 1158).expect("value");
         hive.write_to_file(path).expect("hive");
     }
@@ -107,6 +116,19 @@ impl WindowsTree<'_> {
         hive.create_key(environment).expect("key");
         if !self.processor.is_empty() {
             hive.add_value_string(environment, Some("PROCESSOR_ARCHITECTURE"), self.processor)
+                .expect("value");
+        }
+        if let Some((start, environment)) = self.service {
+            let service = r"ControlSet002\Services\AmazonSSMAgent";
+            hive.create_key(service).expect("key");
+            hive.add_value_dword(service, Some("Start"), start)
+                .expect("value");
+            let lines: String = environment.iter().map(|line| format!("{line}\0")).collect();
+            let bytes: Vec<u8> = format!("{lines}\0")
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect();
+            hive.add_value_with_type(service, Some("Environment"), &bytes, DataType::MultiString)
                 .expect("value");
         }
         hive.write_to_file(path).expect("hive");

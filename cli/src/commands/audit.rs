@@ -23,7 +23,6 @@ impl Session<'_> {
         }
         let root = self.open()?;
         let facts = self.facts(&root)?;
-        self.refuse_windows(&facts)?;
         let profile = match args.profile {
             AuditProfileArg::Any => Profile::Any,
             AuditProfileArg::Ec2 => Profile::Ec2,
@@ -75,8 +74,8 @@ impl Session<'_> {
             None => Ok(()),
             Some(_) => Err(Failure::new(
                 exit::UNSUPPORTED,
-                "this version looks at Windows trees with `detect` only",
-                "audit and seal them with Windows' own tools",
+                "Windows trees are looked at, not changed",
+                "`ssmbake audit` says what is left to do; sysprep seals them",
             )),
         }
     }

@@ -5,10 +5,12 @@ use std::fs::File;
 use serde_json::{Value, json};
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::export::account::{self, Account, NoAccount};
+use ssmbake_installers::export::powershell;
 use ssmbake_installers::export::snippet::{self, Binary, Snippet};
+use ssmbake_installers::plan::Carrier;
 use ssmbake_installers::probe::Facts;
 use ssmbake_installers::{export, plan};
-use ssmbake_manifests::Region;
+use ssmbake_manifests::{PackageFormat, Region};
 
 use super::Session;
 use super::network::{Network, package_of};
@@ -140,8 +142,18 @@ impl Session<'_> {
         };
         let mut request = self.request(&args.apply.wanted)?;
         let network = Network::new(self, &args.apply);
-        let draft = plan::plan(&request, &facts, self.catalog)?;
-        let plan = self.resolved(draft, &mut request, &facts, &network)?;
+        let os = self
+            .catalog
+            .os(&facts.os.value.id)
+            .ok_or_else(|| Failure::new(exit::INTERNAL, "a system that is none", "please report this"))?;
+        let is_for_windows = matches!(args.format, FormatArg::Powershell | FormatArg::Autounattend);
+        if is_for_windows != (os.package == PackageFormat::Exe) {
+            let what = format!("no such script runs on {}", os.name);
+            let hint = "use --format powershell or autounattend for Windows, sh for all others";
+            return Err(Failure::new(exit::USAGE, what, hint));
+        }
+        let draft = plan::plan(&request, &facts, self.catalog, Carrier::Script)?;
+        let plan = self.resolved(draft, &mut request, &facts, &network, Carrier::Script)?;
         self.note(&plan);
         let Some((version, base_url, folder, format, arch)) = package_of(&plan) else {
             let hint = "name the system with --os and --arch instead of --root";
@@ -153,20 +165,28 @@ impl Session<'_> {
         };
         let digest = match &request.sha256 {
             Some(named) => Some(named.clone()),
+            // Windows judges the package's signature itself.
+            None if is_for_windows => None,
             None => network
                 .fetch(&plan, &no_target)?
                 .map(|verified| verified.sha256()),
         };
-        let path = self.catalog.agent().package_path(version, folder, format);
-        let os = self.catalog.os(&facts.os.value.id);
-        let (Some(digest), Some(os)) = (digest, os) else {
-            return Err(Failure::new(
-                exit::INTERNAL,
-                "nothing to export",
-                "please report this",
-            ));
+        let agent = self.catalog.agent();
+        let url = format!("{base_url}/{}", agent.package_path(version, folder, format));
+        let script = match (args.format, &digest) {
+            (FormatArg::Powershell, digest) => {
+                powershell::render(&plan, os, arch, agent, &url, digest.as_deref())
+            }
+            (FormatArg::Autounattend, digest) => {
+                let script = powershell::render(&plan, os, arch, agent, &url, digest.as_deref());
+                powershell::answer_file(&script, arch)
+            }
+            (_, Some(digest)) => export::sh::render(&plan, os, arch, &url, digest),
+            (_, None) => {
+                let what = "nothing to export";
+                return Err(Failure::new(exit::INTERNAL, what, "please report this"));
+            }
         };
-        let script = export::sh::render(&plan, os, arch, &format!("{base_url}/{path}"), &digest);
         let document = json!({ "schema": 1, "os": os.id, "plan": plan, "sha256": digest, "script": script });
         self.put_out(args, &script, &document)
     }
@@ -201,7 +221,11 @@ impl Session<'_> {
 
 fn snippet_of(format: FormatArg) -> Option<Snippet> {
     Some(match format {
-        FormatArg::Sh | FormatArg::Iam | FormatArg::Cloudformation => return None,
+        FormatArg::Sh
+        | FormatArg::Powershell
+        | FormatArg::Autounattend
+        | FormatArg::Iam
+        | FormatArg::Cloudformation => return None,
         FormatArg::Packer => Snippet::Packer,
         FormatArg::PackerChroot => Snippet::PackerChroot,
         FormatArg::PackerQemu => Snippet::PackerQemu,

@@ -16,7 +16,7 @@ use ssmbake_installers::error::IoError;
 use ssmbake_installers::interrupt::Interrupt;
 use ssmbake_installers::locks::{self, Locks};
 use ssmbake_installers::packages::rpm::program::host_backend;
-use ssmbake_installers::plan::{Plan, Request};
+use ssmbake_installers::plan::{Carrier, Plan, Request};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::{self, Settled};
@@ -194,7 +194,7 @@ impl Session<'_> {
     fn plan(&self, wanted: &Wanted) -> Result<u8, Failure> {
         let facts = self.facts_for_plan(&self.open()?)?;
         let request = self.request(wanted)?;
-        let plan = plan::plan(&request, &facts, self.catalog)?;
+        let plan = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;
         self.note(&plan);
         self.finish(&render::plan(&plan), &plan)?;
         Ok(exit::OK)
@@ -220,9 +220,9 @@ impl Session<'_> {
             None => self.request(&args.wanted)?,
         };
         // A first plan finds conflicts without the network, and whether the network is needed at all.
-        let draft = plan::plan(&request, &facts, self.catalog)?;
+        let draft = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;
         let network = Network::new(self, args);
-        let plan = self.resolved(draft, &mut request, &facts, &network)?;
+        let plan = self.resolved(draft, &mut request, &facts, &network, Carrier::Ssmbake)?;
         self.note(&plan);
         for step in &plan.steps {
             self.console.event("step", &format!("{step}"), json!(step));
@@ -282,13 +282,14 @@ impl Session<'_> {
         request: &mut Request,
         facts: &Facts,
         network: &Network<'_>,
+        carrier: Carrier,
     ) -> Result<Plan, Failure> {
         let version = network.resolve(&draft, request.version)?;
         if version == request.version {
             return Ok(draft);
         }
         request.version = version;
-        Ok(plan::plan(request, facts, self.catalog)?)
+        Ok(plan::plan(request, facts, self.catalog, carrier)?)
     }
 
     fn stored_request(&self, path: &Path, facts: &Facts) -> Result<Request, Failure> {

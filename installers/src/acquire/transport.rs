@@ -9,7 +9,7 @@ use reqwest::{Client, NoProxy, Response, StatusCode, redirect};
 use url::Url;
 
 use crate::interrupt::Interrupt;
-use crate::tls;
+use crate::tls::{self, Trust};
 
 const REDIRECTS: usize = 5;
 const CONNECT: Duration = Duration::from_secs(15);
@@ -148,7 +148,7 @@ impl Transport {
     /// Sets a client up. Only the given roots are trusted, so a machine without a CA bundle works too.
     pub fn new(options: &TransportOptions) -> Result<Self, NetworkError> {
         let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
-        let tls = tls::config(&options.roots_der).map_err(|error| setup(&error))?;
+        let tls = tls::config(&Trust::Only(options.roots_der.clone())).map_err(|error| setup(&error))?;
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .no_proxy()

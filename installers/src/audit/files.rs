@@ -57,14 +57,15 @@ pub(super) fn findings(
     let configuration = [config::PATH, "/etc/amazon/ssm/seelog.xml", "/etc/amazon/ssm"];
     let units = unit_files(root, facts)?;
     let environment = environment(root, facts, &units)?;
+    let proxy = proxy::in_force(root, facts.service_manager.value, facts.agent.channel)?;
     Ok(vec![
         ("SSMB066", only_root(root, &configuration)?),
         ("SSMB067", only_root(root, &PROGRAMS)?),
         ("SSMB068", unit_owner(root, &units)?),
         ("SSMB069", architecture(root, facts)?),
-        ("SSMB070", no_proxy(root, facts)?),
+        ("SSMB070", no_proxy(proxy.as_ref())),
         ("SSMB071", password(&environment)),
-        ("SSMB072", https(&environment)),
+        ("SSMB072", bypassed(&environment)),
         ("SSMB073", build_proxies(root)?),
         ("SSMB074", activations(root, facts)?),
         ("SSMB075", commands(root, &units)?),
@@ -167,21 +168,21 @@ fn environment(root: &Root, facts: &Facts, units: &[RootPath]) -> Result<Vec<(St
     Ok(settings)
 }
 
-fn no_proxy(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    let Some((_, hosts)) = proxy::in_force(root, facts.service_manager.value, facts.agent.channel)? else {
-        return Ok(pass("there is no proxy"));
+pub(super) fn no_proxy(proxy: Option<&(String, String)>) -> Finding {
+    let Some((_, hosts)) = proxy else {
+        return pass("there is no proxy");
     };
     let covers = |host: &str| matches!(host.trim(), "169.254.169.254" | "169.254.0.0/16" | "*");
-    Ok(match hosts.split(',').any(covers) {
+    match hosts.split(',').any(covers) {
         true => pass("169.254.169.254 is in no_proxy"),
         false => fail(
             "no_proxy lacks 169.254.169.254",
             "run `ssmbake apply` with --proxy, which adds it",
         ),
-    })
+    }
 }
 
-fn password(environment: &[(String, String)]) -> Finding {
+pub(super) fn password(environment: &[(String, String)]) -> Finding {
     let told = |(name, value): &&(String, String)| name.ends_with("_proxy") && has_password(value);
     match environment.iter().find(told) {
         Some((name, _)) => warn(
@@ -203,7 +204,7 @@ fn has_password(text: &str) -> bool {
     })
 }
 
-fn https(environment: &[(String, String)]) -> Finding {
+pub(super) fn bypassed(environment: &[(String, String)]) -> Finding {
     let has = |wanted: &str| {
         environment
             .iter()

@@ -7,16 +7,19 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use ssmbake_manifests::{Catalog, HostVariant, Region, Service, ServiceManager};
 
-use super::{Check, Finding, REGISTRATION, check, fail, pass, warn};
+use super::{Check, Finding, REGISTRATION, check, fail, pass, warn, windows};
 use crate::config;
 use crate::error::IoError;
-use crate::probe::Facts;
+use crate::probe::{Facts, fold};
 use crate::reach::imds::{self, Metadata};
 use crate::reach::{Answer, Outcome, Reach};
 use crate::root::{Root, RootPath};
 use crate::service::live;
+use crate::tls::Trust;
+#[cfg(not(windows))]
 use crate::trust;
 
+const WINDOWS_REGISTRATION: &str = "ProgramData/Amazon/SSM/InstanceData/registration";
 const REGISTRATION_LIMIT: usize = 64 * 1024;
 /// Beyond it AWS refuses signatures, seconds.
 const SKEW_LIMIT: i64 = 300;
@@ -68,13 +71,16 @@ pub fn audit(
     settings: &Settings,
 ) -> Result<Vec<Check>, IoError> {
     let reach = Reach {
-        roots_der: trust::certificates(root)?,
-        proxy: config::proxy::in_force(root, facts.service_manager.value, facts.agent.channel)?,
+        trust: machine_trust(root)?,
+        proxy: match &facts.windows {
+            Some(windows) => windows::in_force(windows),
+            None => config::proxy::in_force(root, facts.service_manager.value, facts.agent.channel)?,
+        },
         timeout: settings.timeout,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| IoError::new("start", "the network", error))?;
-    let registration = registration(root)?;
+    let registration = registration(root, facts)?;
     let metadata = runtime.block_on(imds::ask(&settings.imds));
     let region = region(catalog, settings, registration.as_ref(), &metadata);
     let mut checks = vec![
@@ -115,8 +121,26 @@ pub fn audit(
     Ok(checks)
 }
 
-fn registration(root: &Root) -> Result<Option<Registration>, IoError> {
-    let Some(bytes) = root.read(&RootPath::fixed(REGISTRATION), REGISTRATION_LIMIT)? else {
+/// What this machine trusts, as its agent will find out.
+fn machine_trust(root: &Root) -> Result<Trust, IoError> {
+    #[cfg(windows)]
+    {
+        let _ = root;
+        Ok(Trust::OfWindows)
+    }
+    #[cfg(not(windows))]
+    trust::certificates(root).map(Trust::Only)
+}
+
+fn registration(root: &Root, facts: &Facts) -> Result<Option<Registration>, IoError> {
+    let path = match facts.windows {
+        Some(_) => fold(root, WINDOWS_REGISTRATION)?,
+        None => Some(RootPath::fixed(REGISTRATION)),
+    };
+    let bytes = path
+        .map(|path| root.read(&path, REGISTRATION_LIMIT))
+        .transpose()?;
+    let Some(bytes) = bytes.flatten() else {
         return Ok(None);
     };
     let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -209,7 +233,8 @@ fn access(registration: Option<&Registration>, metadata: &Metadata) -> Finding {
 fn running(facts: &Facts) -> Finding {
     let (manager, channel) = (facts.service_manager.value, facts.agent.channel);
     match live::is_running(manager, channel) {
-        true => pass(format!("{} is active", channel.unit())),
+        true => pass("its service is active"),
+        false if manager == ServiceManager::Scm => fail("it does not run", windows::START),
         false if manager == ServiceManager::Upstart => fail("it does not run", "`start amazon-ssm-agent`"),
         false => fail(
             "it does not run",

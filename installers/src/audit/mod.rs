@@ -3,9 +3,10 @@
 mod configuration;
 mod files;
 pub mod live;
+mod windows;
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, SealRule, ServiceManager, Severity};
+use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, SealRule, ServiceManager, Severity, TrustAnchor};
 
 use crate::activation::{self, Source};
 use crate::config;
@@ -13,7 +14,7 @@ use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::packages::deb::version::upstream;
 use crate::plan::no_agent;
-use crate::probe::{ConfigFacts, Facts};
+use crate::probe::{ConfigFacts, Facts, WINDOWS_CONFIG};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::seal::{self, Item};
@@ -121,6 +122,37 @@ pub enum Profile {
 
 /// Runs all checks.
 pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) -> Result<Report, IoError> {
+    let (named, seal) = match &facts.windows {
+        Some(windows) => (
+            windows::findings(root, facts, windows, catalog, profile)?,
+            Vec::new(),
+        ),
+        None => (
+            findings(root, facts, catalog, profile)?,
+            match profile {
+                Profile::Image => sealed(root, facts, catalog)?,
+                _ => Vec::new(),
+            },
+        ),
+    };
+    let mut checks: Vec<Check> = named
+        .into_iter()
+        .map(|(id, finding)| check(catalog, id, finding))
+        .collect();
+    checks.extend(seal);
+    Ok(Report {
+        schema: SCHEMA,
+        checks,
+    })
+}
+
+/// Of a tree of Linux.
+fn findings(
+    root: &Root,
+    facts: &Facts,
+    catalog: &Catalog,
+    profile: Profile,
+) -> Result<Vec<(&'static str, Finding)>, IoError> {
     let mut named = vec![
         ("SSMB001", system(facts, catalog)),
         ("SSMB002", installed(facts)),
@@ -140,17 +172,7 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) ->
     ];
     named.extend(configuration::findings(facts, catalog, profile));
     named.extend(files::findings(root, facts, catalog)?);
-    let mut checks: Vec<Check> = named
-        .into_iter()
-        .map(|(id, finding)| check(catalog, id, finding))
-        .collect();
-    if profile == Profile::Image {
-        checks.extend(sealed(root, facts, catalog)?);
-    }
-    Ok(Report {
-        schema: SCHEMA,
-        checks,
-    })
+    Ok(named)
 }
 
 /// A check for each class of what no copy may have.
@@ -286,7 +308,11 @@ fn config_readable(facts: &Facts) -> Finding {
         ConfigFacts::Invalid { why } => fail(
             format!(
                 "`{}`: {why}; the agent would stop and start for ever",
-                config::PATH
+                if facts.windows.is_some() {
+                    WINDOWS_CONFIG
+                } else {
+                    config::PATH
+                }
             ),
             "repair or remove it",
         ),
@@ -309,23 +335,28 @@ fn config_values(facts: &Facts, catalog: &Catalog) -> Finding {
     pass("all known keys are good")
 }
 
-fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
+/// AWS's roots that every machine needs.
+fn default_anchors(catalog: &Catalog) -> impl Iterator<Item = &TrustAnchor> {
+    let anchors = catalog.anchors().iter();
+    anchors.filter(|anchor| anchor.set == AnchorSet::Default)
+}
+
+/// The names of those that are not trusted.
+fn missing_roots<'c>(facts: &Facts, catalog: &'c Catalog) -> Vec<&'c str> {
     let state = |id: &str| facts.trust.value.anchors.get(id);
-    let anchors = || {
-        catalog
-            .anchors()
-            .iter()
-            .filter(|anchor| anchor.set == AnchorSet::Default)
-    };
-    let missing: Vec<&str> = anchors()
-        .filter(|a| state(&a.id) != Some(&AnchorState::Trusted))
-        .map(|a| a.name.as_str())
-        .collect();
+    default_anchors(catalog)
+        .filter(|anchor| state(&anchor.id) != Some(&AnchorState::Trusted))
+        .map(|anchor| anchor.name.as_str())
+        .collect()
+}
+
+fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
+    let missing = missing_roots(facts, catalog);
     if missing.is_empty() {
         return pass("all five");
     }
     let says = format!("not trusted: {}", missing.join(", "));
-    match missing.len() == anchors().count() {
+    match missing.len() == default_anchors(catalog).count() {
         true => fail(says, "run `ssmbake apply`"),
         false => warn(says, "run `ssmbake apply`, unless they are distrusted on purpose"),
     }

@@ -142,18 +142,26 @@ pub fn in_force(
         }
         _ => texts.extend(root.read_if_file(&place, LIMIT)?),
     }
+    let mut settings = Vec::new();
+    for text in texts {
+        let text = String::from_utf8_lossy(&text);
+        settings.extend(text.lines().filter_map(|line| setting(manager, line)));
+    }
+    Ok(chosen(settings))
+}
+
+/// The URL and the exceptions that count among variables by their lower-case names: the last of each.
+pub(crate) fn chosen(settings: Vec<(String, String)>) -> Option<(String, String)> {
     let mut url = None;
     let mut hosts = String::new();
-    for text in texts {
-        for line in String::from_utf8_lossy(&text).lines() {
-            match setting(manager, line) {
-                Some((name, value)) if name == "https_proxy" => url = Some(value),
-                Some((name, value)) if name == "no_proxy" => hosts = value,
-                _ => {}
-            }
+    for (name, value) in settings {
+        match name.as_str() {
+            "https_proxy" => url = Some(value),
+            "no_proxy" => hosts = value,
+            _ => {}
         }
     }
-    Ok(url.filter(|url| !url.is_empty()).map(|url| (url, hosts)))
+    url.filter(|url| !url.is_empty()).map(|url| (url, hosts))
 }
 
 /// Where the text belongs.

@@ -1,6 +1,7 @@
 //! Plans and command lines for others to carry out.
 
 pub mod account;
+pub mod powershell;
 pub mod sh;
 pub mod snippet;
 

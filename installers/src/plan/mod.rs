@@ -97,7 +97,7 @@ pub(crate) fn no_agent(facts: &Facts) -> String {
 const FAST_RETRY: u64 = 60;
 
 /// The tree's system in the catalog, if this version can bake it.
-fn baked<'c>(facts: &Facts, catalog: &'c Catalog) -> Result<&'c Os, PlanError> {
+fn baked<'c>(facts: &Facts, catalog: &'c Catalog, carrier: Carrier) -> Result<&'c Os, PlanError> {
     let unsupported = |what: String, hint: &str| PlanError::Unsupported {
         what,
         hint: hint.to_owned(),
@@ -113,19 +113,33 @@ fn baked<'c>(facts: &Facts, catalog: &'c Catalog) -> Result<&'c Os, PlanError> {
             "is --root the top of a complete system tree?",
         ));
     }
-    if os.package == PackageFormat::Exe {
+    if os.package == PackageFormat::Exe && carrier == Carrier::Ssmbake {
         let what = format!("{}: this version installs no {} packages", os.name, os.package);
         return Err(unsupported(
             what,
-            "`detect` and `regions` work; install the agent with the system's own tools",
+            "`ssmbake export --format powershell` (or autounattend) makes a script that does, and `audit` judges it",
         ));
     }
     Ok(os)
 }
 
+/// Who will carry a plan out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// `apply`.
+    Ssmbake,
+    /// A script, on the machine itself.
+    Script,
+}
+
 /// Decides everything.
-pub fn plan(request: &Request, facts: &Facts, catalog: &Catalog) -> Result<Plan, PlanError> {
-    let os = baked(facts, catalog)?;
+pub fn plan(
+    request: &Request,
+    facts: &Facts,
+    catalog: &Catalog,
+    carrier: Carrier,
+) -> Result<Plan, PlanError> {
+    let os = baked(facts, catalog, carrier)?;
     let channel = channel::choose(request.channel, request.version, facts)?;
     let mut notes = os.notes.clone();
     let mut steps = Vec::new();
@@ -223,6 +237,12 @@ fn activation_step(request: &Request, facts: &Facts, os: &Os) -> Result<Option<S
         region: request.region.as_ref().map(|region| region.id.clone()),
         proxy: request.proxy.clone(),
     };
+    if os.service == ServiceManager::Scm {
+        return Err(PlanError::Unsupported {
+            what: "the first boot of Windows registers nothing".to_owned(),
+            hint: "run AmazonSSMAgentSetup.exe on the machine with CODE=, ID= and REGION=".to_owned(),
+        });
+    }
     let is_there = facts.agent.first_boot_sha256.as_deref() == Some(&first_boot.sha256(os.service));
     Ok((!is_there).then_some(Step::ActivateAtFirstBoot {
         manager: os.service,
@@ -380,7 +400,8 @@ fn check_version(
             hint: format!("use --version {max}"),
         });
     }
-    if version < agent.signature_since && request.sha256.is_none() {
+    let is_signed = version >= agent.signature_since || os.package == PackageFormat::Exe;
+    if !is_signed && request.sha256.is_none() {
         let advice = match os.agent_max {
             Some(_) => String::new(),
             None => format!("use {} or later, or ", agent.signature_since),

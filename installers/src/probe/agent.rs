@@ -38,7 +38,7 @@ pub(super) fn look(
     os: &Os,
     rpm_database: Option<&Database>,
 ) -> Result<(AgentInTree, Option<String>), ProbeError> {
-    let (config, config_text) = config_facts(root)?;
+    let (config, config_text) = config_facts(root, &RootPath::fixed(config::PATH))?;
     let (package, package_unknown) = match os.package {
         PackageFormat::Deb => (deb(root)?, None),
         PackageFormat::Rpm => match rpm(root, rpm_database) {
@@ -173,8 +173,12 @@ fn snap(root: &Root) -> Result<Option<SnapFacts>, ProbeError> {
     Ok(None)
 }
 
-fn config_facts(root: &Root) -> Result<(ConfigFacts, Option<String>), ProbeError> {
-    let Some(bytes) = root.read(&RootPath::fixed(config::PATH), CONFIG_LIMIT)? else {
+/// The configuration file at `path`, and its text where the agent can read it.
+pub(super) fn config_facts(
+    root: &Root,
+    path: &RootPath,
+) -> Result<(ConfigFacts, Option<String>), ProbeError> {
+    let Some(bytes) = root.read(path, CONFIG_LIMIT)? else {
         return Ok((ConfigFacts::Absent, None));
     };
     Ok(match config::json::check(&bytes) {

@@ -60,6 +60,30 @@ fn name_of(bytes: &[u8], is_latin: bool) -> String {
     utf16(bytes)
 }
 
+/// Whether more keys are to be seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    GoOn,
+    Stop,
+}
+
+/// A value as text: of the types string, expandable string and 32-bit number.
+pub(super) fn text_of(kind: u32, bytes: &[u8]) -> Option<String> {
+    match kind {
+        1 | 2 => Some(utf16(bytes)),
+        4 => Some(u32_at(bytes, 0).ok()?.to_string()),
+        _ => None,
+    }
+}
+
+/// The strings of a value that is a list of them.
+pub(super) fn list_of(kind: u32, bytes: &[u8]) -> Vec<String> {
+    match kind {
+        7 => utf16(bytes).split('\0').map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn utf16(bytes: &[u8]) -> String {
     let units: Vec<u16> = bytes
         .chunks_exact(2)
@@ -98,8 +122,18 @@ impl Hive {
         Ok(Some(key))
     }
 
-    /// A value as text: of the types string, expandable string and 32-bit number.
-    pub(super) fn text(&self, key: &Key, name: &str) -> io::Result<Option<String>> {
+    /// The names of the keys below `key`.
+    pub(super) fn names(&self, key: &Key) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.visit(key, &mut |key| {
+            names.push(key.name()?);
+            Ok(Visit::GoOn)
+        })?;
+        Ok(names)
+    }
+
+    /// A value's type and bytes.
+    pub(super) fn value(&self, key: &Key, name: &str) -> io::Result<Option<(u32, Vec<u8>)>> {
         let count = u32_at(&key.cell, 0x24)? as usize;
         let list = u32_at(&key.cell, 0x28)?;
         if count == 0 || list == NO_CELL {
@@ -115,40 +149,55 @@ impl Hive {
             let stored = value.get(0x14..0x14 + length).unwrap_or_default();
             let is_latin = u16_at(&value, 0x10)? & 1 != 0;
             if name_of(stored, is_latin).eq_ignore_ascii_case(name) {
-                return self.data(&value);
+                return self.data(&value).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn data(&self, value: &[u8]) -> io::Result<Option<String>> {
+    fn data(&self, value: &[u8]) -> io::Result<(u32, Vec<u8>)> {
         let size = u32_at(value, 4)?;
         let kind = u32_at(value, 0xc)?;
         // Up to four bytes stand where the offset would.
-        let bytes = if size & 0x8000_0000 != 0 {
+        let mut bytes = if size & 0x8000_0000 != 0 {
             u32_at(value, 8)?.to_le_bytes().to_vec()
         } else {
             self.cell(u32_at(value, 8)?, CELL_LIMIT)?
         };
         let size = (size & 0x7fff_ffff) as usize;
-        let bytes = bytes.get(..size.min(bytes.len())).unwrap_or_default();
-        Ok(match kind {
-            1 | 2 => Some(utf16(bytes)),
-            4 => Some(u32_at(bytes, 0)?.to_string()),
-            _ => None,
-        })
+        bytes.truncate(size);
+        Ok((kind, bytes))
     }
 
     fn child(&self, key: &Key, name: &str) -> io::Result<Option<Key>> {
+        let mut found = None;
+        self.visit(key, &mut |key| {
+            if !key.name()?.eq_ignore_ascii_case(name) {
+                return Ok(Visit::GoOn);
+            }
+            found = Some(key);
+            Ok(Visit::Stop)
+        })?;
+        Ok(found)
+    }
+
+    /// Shows `see` the keys below `key` until it has seen enough.
+    fn visit(&self, key: &Key, see: &mut dyn FnMut(Key) -> io::Result<Visit>) -> io::Result<()> {
         let count = u32_at(&key.cell, 0x14)?;
         let list = u32_at(&key.cell, 0x1c)?;
         if count == 0 || list == NO_CELL {
-            return Ok(None);
+            return Ok(());
         }
-        self.find(&self.cell(list, CELL_LIMIT)?, name, LIST_DEPTH)
+        self.visit_list(&self.cell(list, CELL_LIMIT)?, LIST_DEPTH, see)
+            .map(drop)
     }
 
-    fn find(&self, list: &[u8], name: &str, depth: u8) -> io::Result<Option<Key>> {
+    fn visit_list(
+        &self,
+        list: &[u8],
+        depth: u8,
+        see: &mut dyn FnMut(Key) -> io::Result<Visit>,
+    ) -> io::Result<Visit> {
         let stride = match list.get(..2) {
             Some(b"lf" | b"lh") => 8,
             Some(b"li" | b"ri") => 4,
@@ -161,17 +210,16 @@ impl Hive {
         let limit = if is_index { CELL_LIMIT } else { NAMED_LIMIT };
         for index in 0..usize::from(u16_at(list, 2)?) {
             let cell = self.cell(u32_at(list, 4 + index * stride)?, limit)?;
-            let found = if is_index {
-                self.find(&cell, name, depth - 1)?
+            let visit = if is_index {
+                self.visit_list(&cell, depth - 1, see)?
             } else {
-                let key = Key { cell };
-                key.name()?.eq_ignore_ascii_case(name).then_some(key)
+                see(Key { cell })?
             };
-            if found.is_some() {
-                return Ok(found);
+            if visit == Visit::Stop {
+                return Ok(visit);
             }
         }
-        Ok(None)
+        Ok(Visit::GoOn)
     }
 
     /// The bytes of an allocated cell, its size left out, up to `limit`.
@@ -255,7 +303,8 @@ mod tests {
             bytes.extend(&tail);
             let hive = hive(&bytes).expect("base block");
             if let Ok(Some(key)) = hive.key("") {
-                let _either = hive.text(&key, "x");
+                let _either = hive.value(&key, "x");
+                let _either = hive.names(&key);
             }
             let _either = hive.key("a\\b");
         }

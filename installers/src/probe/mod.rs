@@ -9,9 +9,11 @@ mod facts;
 mod hive;
 mod os;
 pub mod os_release;
+mod registry;
 mod release_file;
 mod vendor;
 mod windows;
+mod windows_agent;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +23,10 @@ pub(crate) use architecture::of_program;
 pub use environment::{CallerHints, RootChoice};
 pub use facts::*;
 pub use windows::WindowsFacts;
+pub(crate) use windows::fold;
+#[cfg(windows)]
+pub(crate) use windows_agent::SERVICE_NAME as WINDOWS_SERVICE;
+pub(crate) use windows_agent::{CONFIG as WINDOWS_CONFIG, STATE as WINDOWS_STATE};
 
 use crate::error::IoError;
 use crate::packages::rpm::database::Database;
@@ -86,7 +92,7 @@ pub enum ProbeError {
 /// Looks at `root`.
 pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Facts, ProbeError> {
     // A Windows tree may hold an /etc, too.
-    if let Some(config) = windows::config_dir(root)? {
+    if let Some(config) = windows::config_dir(root, hints)? {
         return windows::probe(root, catalog, hints, &config);
     }
     let (os, os_found) = os::identify(root, catalog, hints.claimed_os.as_deref())?;

@@ -8,18 +8,18 @@ use sha1::{Digest, Sha1};
 use ssmbake_manifests::{Arch, Catalog, Os, OsIdentity, ServiceManager, hex};
 
 use super::environment;
-use super::facts::{AgentInTree, ConfigFacts, Evidence, Facts, Found, OsFacts, SCHEMA, TrustFacts};
-use super::hive::{Hive, Key};
+use super::facts::{Evidence, Facts, Found, OsFacts, SCHEMA, TrustFacts};
 use super::os::{Kind as TreeKind, claimed};
-use super::{CallerHints, ProbeError};
+use super::registry::{Registry, System, Whose, software};
+use super::{CallerHints, ProbeError, RootChoice, windows_agent};
 use crate::error::IoError;
 use crate::positioned::read_exact_at;
 use crate::root::{Kind, Last, Root, RootPath};
-use crate::service::Enablement;
 use crate::trust::AnchorState;
 
 /// Where Windows stood on a disk in one of its generations.
 const SYSTEM_ROOTS: [&str; 4] = ["windows", "winnt", "win32", "win"];
+const SETUP_STATE: &str = r"Microsoft\Windows\CurrentVersion\Setup\State";
 const CURRENT_VERSION: &str = r"Microsoft\Windows NT\CurrentVersion";
 const STORES: [&str; 2] = ["ROOT", "AuthRoot"];
 const LAUNCHERS: [(&str, &str); 3] = [
@@ -47,10 +47,19 @@ pub struct WindowsFacts {
     pub powershell: Option<String>,
     /// What prepares an EC2 instance at its first boot.
     pub launch_agent: Option<String>,
+    /// How far Windows' own setup has come; the agent waits for `IMAGE_STATE_COMPLETE`.
+    #[serde(default)]
+    pub image_state: Option<String>,
+    /// The environment of the agent's service, which may hold a proxy's password.
+    #[serde(skip)]
+    pub service_environment: Vec<String>,
 }
 
 /// The directory with the hives, or none: then it is no Windows.
-pub(super) fn config_dir(root: &Root) -> Result<Option<RootPath>, IoError> {
+pub(super) fn config_dir(root: &Root, hints: &CallerHints) -> Result<Option<RootPath>, IoError> {
+    if whose(hints) == Whose::Running {
+        return Ok(Some(RootPath::fixed("/Windows/System32/config")));
+    }
     for system in SYSTEM_ROOTS {
         if let Some(path) = fold(root, &format!("{system}/system32/config"))?
             && root
@@ -63,8 +72,16 @@ pub(super) fn config_dir(root: &Root) -> Result<Option<RootPath>, IoError> {
     Ok(None)
 }
 
+/// Whose registry tells of the root.
+fn whose(hints: &CallerHints) -> Whose {
+    match hints.root {
+        RootChoice::Own if cfg!(windows) => Whose::Running,
+        _ => Whose::Tree,
+    }
+}
+
 /// The path that differs from `wanted` in case only.
-fn fold(root: &Root, wanted: &str) -> Result<Option<RootPath>, IoError> {
+pub(crate) fn fold(root: &Root, wanted: &str) -> Result<Option<RootPath>, IoError> {
     let mut path = RootPath::top();
     for part in wanted.split('/').filter(|part| !part.is_empty()) {
         let entries = match root.read_dir(&path) {
@@ -81,77 +98,6 @@ fn fold(root: &Root, wanted: &str) -> Result<Option<RootPath>, IoError> {
     Ok(Some(path))
 }
 
-/// A hive and its place.
-struct Registry {
-    hive: Hive,
-    path: RootPath,
-}
-
-impl Registry {
-    fn open(root: &Root, config: &RootPath, name: &str) -> Result<Option<Self>, ProbeError> {
-        let Some(path) = fold(root, &format!("{config}/{name}"))? else {
-            return Ok(None);
-        };
-        let Some(file) = root.open_file(&path)? else {
-            return Ok(None);
-        };
-        match Hive::open(file) {
-            Ok(hive) => Ok(Some(Self { hive, path })),
-            Err(error) => Err(unreadable(&path, error)),
-        }
-    }
-
-    fn key(&self, path: &str) -> Result<Option<Key>, ProbeError> {
-        self.hive.key(path).map_err(|error| self.fail(error))
-    }
-
-    fn text(&self, key: &str, value: &str) -> Result<Option<String>, ProbeError> {
-        self.value(self.key(key)?.as_ref(), value)
-    }
-
-    fn value(&self, key: Option<&Key>, name: &str) -> Result<Option<String>, ProbeError> {
-        let Some(key) = key else { return Ok(None) };
-        let text = self.hive.text(key, name).map_err(|error| self.fail(error))?;
-        Ok(text.filter(|text| !text.is_empty()))
-    }
-
-    fn fail(&self, error: std::io::Error) -> ProbeError {
-        unreadable(&self.path, error)
-    }
-}
-
-fn unreadable(path: &RootPath, error: std::io::Error) -> ProbeError {
-    ProbeError::Hive {
-        path: path.to_string(),
-        why: error.to_string(),
-    }
-}
-
-/// The SYSTEM hive and its control set. SOFTWARE alone tells the release, so a tree without SYSTEM has a name, too.
-struct System {
-    registry: Registry,
-    control_set: String,
-}
-
-impl System {
-    fn open(root: &Root, config: &RootPath) -> Result<Option<Self>, ProbeError> {
-        let Some(registry) = Registry::open(root, config, "SYSTEM")? else {
-            return Ok(None);
-        };
-        let number = registry
-            .text("Select", "Current")?
-            .unwrap_or_else(|| "1".to_owned());
-        Ok(Some(Self {
-            control_set: format!("ControlSet{number:0>3}"),
-            registry,
-        }))
-    }
-
-    fn text(&self, key: &str, value: &str) -> Result<Option<String>, ProbeError> {
-        self.registry.text(&format!(r"{}\{key}", self.control_set), value)
-    }
-}
-
 /// Looks at a Windows tree whose hives are in `config`.
 pub(super) fn probe(
     root: &Root,
@@ -159,18 +105,14 @@ pub(super) fn probe(
     hints: &CallerHints,
     config: &RootPath,
 ) -> Result<Facts, ProbeError> {
-    let software = Registry::open(root, config, "SOFTWARE")?.ok_or_else(|| ProbeError::Hive {
-        path: format!("{config}/SOFTWARE"),
-        why: "it does not exist".to_owned(),
-    })?;
-    let system = System::open(root, config)?;
-    let windows = windows_facts(root, &software)?;
+    let whose = whose(hints);
+    let software = software(root, config, whose)?;
+    let system = System::open(root, config, whose)?;
+    let windows = windows_facts(root, &software, system.as_ref())?;
     let (os, os_found) = identify(catalog, hints, &software, system.as_ref(), &windows)?;
     let arch = architecture(root, config, &software, system.as_ref())?;
-    let enablement = enablement(system.as_ref())?;
-    let hives = system
-        .as_ref()
-        .map_or(&software.path, |system| &system.registry.path);
+    let (agent, config_text) = windows_agent::look(root, &software, system.as_ref())?;
+    let hives = system.as_ref().map_or(software.path(), System::path);
     Ok(Facts {
         schema: SCHEMA,
         os: os_found,
@@ -186,38 +128,20 @@ pub(super) fn probe(
             evidence: Vec::new(),
         },
         trust: trust(catalog, os, &software)?,
-        agent: AgentInTree {
-            package: None,
-            package_unknown: None,
-            snap: None,
-            channel: crate::service::InstallChannel::Package,
-            enablement,
-            config: ConfigFacts::Absent,
-            proxy_sha256: None,
-            first_boot_sha256: None,
-            waits_for_network: false,
-        },
+        agent,
         environment: environment::look(root, hints)?,
         clock: Some("the Windows Time service".to_owned()),
         capabilities: os.capabilities,
         windows: Some(windows),
-        config_text: None,
+        config_text,
     })
 }
 
-fn enablement(system: Option<&System>) -> Result<Enablement, ProbeError> {
-    let Some(system) = system else {
-        return Ok(Enablement::Missing);
-    };
-    let start = system.text(r"Services\AmazonSSMAgent", "Start")?;
-    Ok(match start.as_deref() {
-        None => Enablement::Missing,
-        Some("2") => Enablement::Enabled(system.registry.path.clone()),
-        Some(_) => Enablement::Disabled,
-    })
-}
-
-fn windows_facts(root: &Root, software: &Registry) -> Result<WindowsFacts, ProbeError> {
+fn windows_facts(
+    root: &Root,
+    software: &Registry,
+    system: Option<&System>,
+) -> Result<WindowsFacts, ProbeError> {
     let current = software.key(CURRENT_VERSION)?;
     let value = |name| software.value(current.as_ref(), name);
     // On XP and 2003 CurrentBuild holds something else.
@@ -253,6 +177,11 @@ fn windows_facts(root: &Root, software: &Registry) -> Result<WindowsFacts, Probe
         build: format!("{build}{update}"),
         powershell,
         launch_agent,
+        image_state: software.text(SETUP_STATE, "ImageState")?,
+        service_environment: match system {
+            Some(system) => system.list(windows_agent::SERVICE, "Environment")?,
+            None => Vec::new(),
+        },
     })
 }
 
@@ -264,8 +193,11 @@ fn identify<'c>(
     windows: &WindowsFacts,
 ) -> Result<(&'c Os, Found<OsFacts>), ProbeError> {
     let mut evidence = vec![
-        Evidence::path(software.path.as_str(), format!("ProductName {}", windows.product)),
-        Evidence::path(software.path.as_str(), format!("build {}", windows.build)),
+        Evidence::path(
+            software.path().as_str(),
+            format!("ProductName {}", windows.product),
+        ),
+        Evidence::path(software.path().as_str(), format!("build {}", windows.build)),
     ];
     let unsupported = || ProbeError::Unsupported {
         what: format!("{} (build {})", windows.product, windows.build),
@@ -345,7 +277,7 @@ fn architecture(
         && let Some(arch) = of_word(&says)
     {
         let says = format!("PROCESSOR_ARCHITECTURE={says}");
-        votes.push((arch, Evidence::path(system.registry.path.as_str(), says)));
+        votes.push((arch, Evidence::path(system.path().as_str(), says)));
     }
     // `17763.1.amd64fre.rs5_release.180914-1434`
     if let Some(lab) = software.text(CURRENT_VERSION, "BuildLabEx")?
@@ -353,7 +285,7 @@ fn architecture(
     {
         votes.push((
             arch,
-            Evidence::path(software.path.as_str(), format!("BuildLabEx={lab}")),
+            Evidence::path(software.path().as_str(), format!("BuildLabEx={lab}")),
         ));
     }
     let count = |arch: Arch| votes.iter().filter(|vote| vote.0 == arch).count();
@@ -419,7 +351,7 @@ fn trust(catalog: &Catalog, os: &Os, software: &Registry) -> Result<Found<TrustF
         digests: BTreeSet::new(),
     };
     let evidence = vec![Evidence::path(
-        software.path.as_str(),
+        software.path().as_str(),
         r"SystemCertificates\ROOT and AuthRoot",
     )];
     Ok(Found { value, evidence })

@@ -11,13 +11,13 @@ use reqwest::{Client, NoProxy};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::tls;
+use crate::tls::{self, Trust};
 
 /// How hosts are reached.
 #[derive(Debug, Clone)]
 pub struct Reach {
-    /// What the machine trusts, DER.
-    pub roots_der: Vec<Vec<u8>>,
+    /// Whom the machine trusts.
+    pub trust: Trust,
     /// The agent's proxy and the hosts that it reaches without.
     pub proxy: Option<(String, String)>,
     /// For a name, a connection and an answer each.
@@ -150,7 +150,7 @@ impl Reach {
     }
 
     fn client(&self, host: &str, address: Option<SocketAddr>) -> Result<Client, String> {
-        let tls = tls::config(&self.roots_der).map_err(|error| error.to_string())?;
+        let tls = tls::config(&self.trust).map_err(|error| error.to_string())?;
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .no_proxy()
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn proxies_have_exceptions() {
         let reach = Reach {
-            roots_der: Vec::new(),
+            trust: Trust::Only(Vec::new()),
             proxy: Some((
                 "http://p:1".to_owned(),
                 "169.254.169.254, .example.com,b".to_owned(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Reach};
 use crate::error::IoError;
+use crate::tls::Trust;
 
 /// Each is asked so often; the shortest counts, for the first also fills caches.
 const ROUNDS: usize = 2;
@@ -28,7 +29,7 @@ pub fn measure(
     timeout: Duration,
 ) -> Result<Vec<Measured>, IoError> {
     let reach = Reach {
-        roots_der,
+        trust: Trust::Only(roots_der),
         // Through a proxy all regions are as far as it is.
         proxy: None,
         timeout,

@@ -5,6 +5,8 @@ use ssmbake_manifests::ServiceManager;
 use super::InstallChannel;
 use crate::activation;
 use crate::packages::PACKAGE;
+#[cfg(windows)]
+use crate::probe::WINDOWS_SERVICE;
 use crate::runner::{RunError, run};
 
 /// What happened to the agent's files in this run.
@@ -74,8 +76,25 @@ pub(crate) fn stop(manager: ServiceManager, channel: InstallChannel) -> Result<(
 pub(crate) fn is_running(manager: ServiceManager, channel: InstallChannel) -> bool {
     match manager {
         ServiceManager::Systemd => run("systemctl", ["is-active", "--quiet", channel.unit()]).is_ok(),
+        ServiceManager::Scm => windows_service_runs(),
         _ => run("initctl", ["status", PACKAGE]).is_ok_and(|said| said.contains("start/running")),
     }
+}
+
+#[cfg(windows)]
+fn windows_service_runs() -> bool {
+    use windows_service::service::{ServiceAccess, ServiceState};
+    use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
+    ServiceManager::local_computer(None::<&str>, ServiceManagerAccess::CONNECT)
+        .and_then(|manager| manager.open_service(WINDOWS_SERVICE, ServiceAccess::QUERY_STATUS))
+        .and_then(|service| service.query_status())
+        .is_ok_and(|status| status.current_state == ServiceState::Running)
+}
+
+/// Nothing but Windows asks its service manager.
+#[cfg(not(windows))]
+fn windows_service_runs() -> bool {
+    false
 }
 
 /// snapd keeps its hands off the agent while this lives; a hold that nobody lifts ends after an hour.

@@ -23,3 +23,4 @@ mod seal;
 mod selinux;
 mod trust;
 mod windows;
+mod windows_audit;

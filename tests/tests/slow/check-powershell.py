@@ -1,4 +1,4 @@
-"""Is bootstrap.ps1 of a release PowerShell, and does the number in it verify the release's signature?"""
+"""`parse FILE…`: are these PowerShell? `release DIR`: and does the number in bootstrap.ps1 verify the release's signature?"""
 import base64
 import hashlib
 import pathlib
@@ -8,8 +8,6 @@ import sys
 import tree_sitter
 import tree_sitter_powershell
 
-release = pathlib.Path(sys.argv[1])
-script = (release / "bootstrap.ps1").read_bytes()
 parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
 
 
@@ -20,10 +18,21 @@ def errors(node):
         yield from errors(child)
 
 
-found = list(errors(parser.parse(script).root_node))
-assert not found, found
-assert list(errors(parser.parse(script + b"\nif ($x {").root_node)), "the parser finds no errors"
+def check(script):
+    found = list(errors(parser.parse(script).root_node))
+    assert not found, found
+    assert list(errors(parser.parse(script + b"\nif ($x {").root_node)), "the parser finds no errors"
 
+
+verb, *paths = sys.argv[1:]
+if verb == "parse":
+    for path in paths:
+        check(pathlib.Path(path).read_bytes())
+    sys.exit()
+
+release = pathlib.Path(paths[0])
+script = (release / "bootstrap.ps1").read_bytes()
+check(script)
 modulus = re.search(rb"^\$release_modulus = '([^']+)'$", script, re.M).group(1)
 modulus = int.from_bytes(base64.b64decode(modulus), "big")
 signature = int.from_bytes((release / "SHA256SUMS.sig").read_bytes(), "big")

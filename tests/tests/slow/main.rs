@@ -17,6 +17,7 @@ mod formats;
 mod kill;
 mod live;
 mod packer;
+mod powershell;
 mod prerequisites;
 mod proof;
 mod readme;

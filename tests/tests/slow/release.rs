@@ -7,9 +7,10 @@ use std::process::Command;
 
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::tree::debootstrapped;
-use ssmbake_tests::{must, outcome, tool};
+use ssmbake_tests::{must, outcome};
 use tempfile::TempDir;
 
+use crate::powershell::checked;
 use crate::snippets::binary;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -134,12 +135,7 @@ fn a_signed_release_is_fetched_and_checked() {
     assert_eq!((code, out), (0, format!("ssmbake {VERSION}\n")), "{err}");
 
     // PowerShell cannot be had here: a parser reads the script, and the number in it is tried on the signature.
-    let mut check = Command::new(tool("python"));
-    must(
-        check
-            .arg(top().join("tests/tests/slow/check-powershell.py"))
-            .arg(dist.path()),
-    );
+    must(checked().arg("release").arg(dist.path()));
 
     let mut list = read("SHA256SUMS");
     list[0] ^= 1;

@@ -88,6 +88,13 @@ pub enum Command {
     Export(Box<ExportArgs>),
     /// List regions and their hosts, or the systems and what works there
     Regions(RegionsArgs),
+    /// Print what an https URL holds, at first boot: no image needs curl for its activation
+    #[command(hide = true)]
+    Activation {
+        /// Where the activation is
+        #[arg(value_name = "URL")]
+        url: String,
+    },
     /// Print a completion script
     Completions {
         /// The shell

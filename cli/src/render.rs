@@ -168,8 +168,8 @@ pub(crate) fn explanation(check: &CheckFacts) -> String {
         Severity::Low => "low: worth a look",
     };
     format!(
-        "{} {}\n{}\nseverity {severity}\n",
-        check.id, check.title, check.why
+        "{} {}\n{}\nseverity {severity}\nsee {}\n",
+        check.id, check.title, check.why, check.link
     )
 }
 

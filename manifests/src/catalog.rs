@@ -115,6 +115,7 @@ impl Catalog {
                         severity: rule.severity,
                         title: format!("nothing is left of the class {}", rule.class),
                         why: format!("No copy of a machine may have it: {}.", rule.why),
+                        link: rule.link.clone(),
                     });
                 }
             }

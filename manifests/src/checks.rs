@@ -26,4 +26,6 @@ pub struct CheckFacts {
     pub title: String,
     /// Why that matters.
     pub why: String,
+    /// Where that is written: the URL of a page for everybody.
+    pub link: String,
 }

@@ -45,6 +45,8 @@ pub struct SealRule {
     pub profile: SealProfile,
     /// Why no copy may have them.
     pub why: String,
+    /// Where that is written: the URL of a page for everybody.
+    pub link: String,
     /// Their fate.
     pub action: SealAction,
     /// For [`SealAction::DropLines`]: a regular expression.

@@ -7,8 +7,6 @@ use ssmbake_manifests::{SealAction, catalog};
 
 /// What every sample holds.
 pub const SECRET: &str = "planted-secret";
-/// A line of another's that stays.
-pub const KEPT_LINE: &str = "ssh-ed25519 AAAA me@home";
 
 /// One sample.
 #[derive(Debug)]
@@ -19,6 +17,8 @@ pub struct Sample {
     pub path: PathBuf,
     /// What becomes of it.
     pub action: SealAction,
+    /// The line of it that stays when lines are dropped.
+    pub kept: &'static str,
 }
 
 /// A sample for each path of each rule below `root`; what it holds is [`SECRET`] and a number.
@@ -31,8 +31,15 @@ pub fn plant(root: &Path) -> Vec<Sample> {
                 path.push("below/file");
             }
             let mut text = format!("{SECRET} <{}>\n", samples.len());
+            let (kept, dropped) = match rule.class.as_str() {
+                "hostname" => ("localhost.localdomain", format!("HOSTNAME={SECRET}")),
+                _ => (
+                    "ssh-ed25519 AAAA me@home",
+                    format!("ssh-rsa {SECRET} packer_01234567-89ab-cdef-0123-456789abcdef"),
+                ),
+            };
             if rule.action == SealAction::DropLines {
-                text = format!("{KEPT_LINE}\nssh-rsa {SECRET} packer_01234567-89ab-cdef-0123-456789abcdef\n");
+                text = format!("{kept}\n{dropped}\n");
             }
             let place = root.join(&path);
             fs::create_dir_all(place.parent().expect("directory")).expect("directory");
@@ -41,6 +48,7 @@ pub fn plant(root: &Path) -> Vec<Sample> {
                 class: rule.class.clone(),
                 path,
                 action: rule.action,
+                kept,
             });
         }
     }

@@ -79,6 +79,7 @@ pub(crate) fn run(
         Command::Revert => session.revert(),
         Command::Export(args) => session.export(args, &told(matches)),
         Command::Regions(args) => session.regions(args),
+        Command::Activation { url } => session.activation(url),
         Command::Completions { shell } => {
             let mut bytes = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "ssmbake", &mut bytes);

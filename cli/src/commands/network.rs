@@ -134,23 +134,61 @@ impl<'a> Network<'a> {
     }
 
     fn connect(&self) -> Result<Transport, Failure> {
-        let environment = self.session.environment;
-        let variable = |names: [&str; 2]| names.iter().find_map(|name| environment.get(*name).cloned());
         let roots_der = roots_der(self.session, &self.args.ca_file)?;
-        let flag = self.args.download_proxy.clone();
-        let proxy = ProxySettings {
-            https: flag.clone().or_else(|| variable(["HTTPS_PROXY", "https_proxy"])),
-            http: flag.or_else(|| variable(["HTTP_PROXY", "http_proxy"])),
-            no_proxy: variable(["NO_PROXY", "no_proxy"]),
-        };
-        let timeout = Duration::from_secs(self.args.timeout);
+        let proxy = proxy_settings(self.session, self.args.download_proxy.as_deref());
         Ok(Transport::new(&TransportOptions {
             roots_der,
             proxy,
-            timeout,
+            timeout: Duration::from_secs(self.args.timeout),
             retries: self.args.retries,
             interrupt: self.session.interrupt.clone(),
         })?)
+    }
+}
+
+/// The proxy that the user named, or the environment's.
+fn proxy_settings(session: &Session<'_>, named: Option<&str>) -> ProxySettings {
+    let variable = |names: [&str; 2]| {
+        let mut found = names.iter().filter_map(|name| session.environment.get(*name));
+        named
+            .or_else(|| found.next().map(String::as_str))
+            .map(str::to_owned)
+    };
+    ProxySettings {
+        https: variable(["HTTPS_PROXY", "https_proxy"]),
+        http: variable(["HTTP_PROXY", "http_proxy"]),
+        no_proxy: ["NO_PROXY", "no_proxy"]
+            .iter()
+            .find_map(|name| session.environment.get(*name).cloned()),
+    }
+}
+
+/// More than any activation.
+const ACTIVATION_LIMIT: u64 = 64 * 1024;
+/// Of the first boot, which tries again itself.
+const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Session<'_> {
+    /// Prints what an https URL holds; the first-boot job looks for an activation in it.
+    pub(super) fn activation(&self, url: &str) -> Result<u8, Failure> {
+        if !url.starts_with("https://") {
+            let hint = "an activation is a secret: give an https URL";
+            return Err(Failure::new(
+                exit::USAGE,
+                format!("`{url}` is no https URL"),
+                hint,
+            ));
+        }
+        let transport = Transport::new(&TransportOptions {
+            roots_der: roots_der(self, &[])?,
+            proxy: proxy_settings(self, None),
+            timeout: ACTIVATION_TIMEOUT,
+            retries: 0,
+            interrupt: self.interrupt.clone(),
+        })?;
+        let bytes = transport.get_small(url, ACTIVATION_LIMIT)?;
+        self.console.raw(&String::from_utf8_lossy(&bytes));
+        Ok(exit::OK)
     }
 }
 

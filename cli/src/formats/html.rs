@@ -56,7 +56,9 @@ fn order(check: &Check) -> u8 {
 }
 
 fn row(check: &Check, catalog: &Catalog) -> String {
-    let why = catalog.check(&check.id).map_or("", |facts| facts.why.as_str());
+    let (why, link) = catalog
+        .check(&check.id)
+        .map_or(("", ""), |facts| (facts.why.as_str(), facts.link.as_str()));
     let severity = match check.severity {
         Severity::High => "high",
         Severity::Medium => "medium",
@@ -76,11 +78,12 @@ fn row(check: &Check, catalog: &Catalog) -> String {
     format!(
         "<details class=\"{class}\"{open}>\n<summary><span class=\"mark\">{class}</span> <span class=\"id\">{id}</span> \
          <span class=\"title\">{title}</span> <span class=\"severity\">{label}</span></summary>\n\
-         <p>{detail}</p>{fix}<p class=\"why\">{why}</p>\n</details>\n",
+         <p>{detail}</p>{fix}<p class=\"why\">{why} <a href=\"{link}\" rel=\"noreferrer\">Read more</a></p>\n</details>\n",
         id = escaped(&check.id),
         title = escaped(&check.title),
         detail = marked(&check.detail),
         why = marked(why),
+        link = escaped(link),
     )
 }
 

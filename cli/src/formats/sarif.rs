@@ -15,6 +15,7 @@ pub(super) fn render(report: &Report, catalog: &Catalog) -> String {
                 "shortDescription": { "text": facts.title },
                 "fullDescription": { "text": facts.why },
                 "help": { "text": facts.why },
+                "helpUri": facts.link,
                 "defaultConfiguration": { "level": level(facts.severity) },
             })
         })

@@ -82,8 +82,11 @@ read_volume() {
 }
 read_cloud_init() { cat /var/lib/cloud/instance/user-data.txt 2>/dev/null; }
 read_file() { cat "$1" 2>/dev/null; }
+# ssmbake, where the image has it, brings its own TLS; curl and wget are whatever the image has.
 read_url() {
-    if has curl; then
+    if has ssmbake; then
+        ssmbake activation "$1" 2>/dev/null
+    elif has curl; then
         curl -fsS --max-time 30 --proto =https "$1" 2>/dev/null
     elif has wget; then
         wget -q -T 30 -O - "$1" 2>/dev/null
@@ -227,7 +230,7 @@ while :; do
             # A server may come up later than this machine.
             *https:*)
                 why='no source holds an activation'
-                has curl || has wget || why="$why: there is neither curl nor wget for the URL"
+                has ssmbake || has curl || has wget || why="$why: there is neither ssmbake, curl nor wget for the URL"
                 ;;
             *)
                 why='no source holds an activation'

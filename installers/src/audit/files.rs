@@ -1,5 +1,6 @@
 //! Checks of files: who may change what runs as root, and what the build left.
 
+use serde_json::Value;
 use ssmbake_manifests::{AgentVersion, Arch, Catalog, PackageFormat, ServiceManager};
 
 use super::{Finding, STATE, fail, pass, warn};
@@ -46,6 +47,10 @@ const ACTIVATIONS: [&str; 8] = [
     "/var/lib/cloud/seed/nocloud-net/user-data",
     "/ssm-activation",
 ];
+const SNAPD_STATE: &str = "/var/lib/snapd/state.json";
+const SNAPD_STATE_LIMIT: usize = 64 * 1024 * 1024;
+/// snapd stores `forever` as a time three hundred years ahead.
+const SNAPD_NEVER: &str = "2200";
 const IMAGE_BUILDER: &str = "/tmp/imagebuilder_service/ssm_installed";
 const SUDOERS: &str = "/etc/sudoers.d/ssm-agent-users";
 
@@ -77,6 +82,7 @@ pub(super) fn findings(
         ("SSMB081", only_root(root, &[STATE, "/var/lib/amazon"])?),
         ("SSMB082", kernel(facts, catalog)),
         ("SSMB083", labels(root, facts, &units)?),
+        ("SSMB084", refresh(root, facts)?),
     ])
 }
 
@@ -330,6 +336,33 @@ fn image_builder(root: &Root) -> Result<Finding, IoError> {
             format!("`{IMAGE_BUILDER}` exists"),
             "install the agent in a component of the recipe: Image Builder leaves that one",
         ),
+    })
+}
+
+/// A hold for good; those for hours or months end by themselves.
+fn refresh(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+    if facts.agent.snap.is_none() {
+        return Ok(pass("it is no snap"));
+    }
+    let bytes = root.read_if_file(&RootPath::fixed(SNAPD_STATE), SNAPD_STATE_LIMIT)?;
+    // A state that is none is snapd's to mend.
+    let state: Value = serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default();
+    let all = state.pointer("/data/config/core/refresh/hold");
+    let own = state.pointer("/data/snaps-hold/amazon-ssm-agent/system/hold-until");
+    let is_for_good = |hold: Option<&Value>| {
+        hold.and_then(Value::as_str)
+            .is_some_and(|text| text == "forever" || text >= SNAPD_NEVER)
+    };
+    Ok(match (is_for_good(all), is_for_good(own)) {
+        (true, _) => warn(
+            "refreshes of all snaps are held for good",
+            "`snap set system refresh.hold=` lifts it",
+        ),
+        (_, true) => warn(
+            "its refreshes are held for good",
+            "`snap refresh --unhold amazon-ssm-agent` lifts it",
+        ),
+        _ => pass("nobody holds it back for good"),
     })
 }
 

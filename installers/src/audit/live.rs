@@ -106,7 +106,7 @@ pub fn audit(
         .collect();
     for (index, (_, id, need)) in SERVICES.into_iter().enumerate() {
         let finding = match by_index.get(&index) {
-            Some((host, outcome)) => reached(host, outcome, need),
+            Some((host, outcome)) => reached(host, outcome, need, trust_fix(facts)),
             None => pass(format!("{} has none", region.id)),
         };
         checks.push(check(catalog, id, finding));
@@ -116,7 +116,8 @@ pub fn audit(
         let s3 = own.host(Service::S3, &region, catalog).unwrap_or_default();
         let host = format!("{bucket}.{}", s3.trim_start_matches("https://"));
         let outcome = runtime.block_on(reach.ask(&host));
-        checks.push(check(catalog, "SSMB030", bucket_finding(bucket, &host, &outcome)));
+        let finding = bucket_finding(bucket, &host, &outcome, trust_fix(facts));
+        checks.push(check(catalog, "SSMB030", finding));
     }
     Ok(checks)
 }
@@ -274,7 +275,16 @@ impl<'a> Overrides<'a> {
     }
 }
 
-fn reached(host: &str, outcome: &Outcome, need: Need) -> Finding {
+fn trust_fix(facts: &Facts) -> &'static str {
+    match facts.windows {
+        Some(_) => {
+            "`certutil -addstore -f Root FILE` trusts AWS's roots, or the CA of a proxy that opens TLS"
+        }
+        None => "`ssmbake apply` installs AWS's roots; where a proxy opens TLS, trust its CA with --extra-ca",
+    }
+}
+
+fn reached(host: &str, outcome: &Outcome, need: Need, trust_fix: &'static str) -> Finding {
     let (what, fix) = match outcome {
         Outcome::Answered(answer) => return pass(format!("{host} {}", way(answer))),
         Outcome::NoName(why) => (
@@ -285,10 +295,7 @@ fn reached(host: &str, outcome: &Outcome, need: Need) -> Finding {
             format!("{host} takes no connection: {why}"),
             "let TCP 443 out (security group, network ACL, firewall), or make a VPC endpoint",
         ),
-        Outcome::NoTls(why) => (
-            format!("{host} is not trusted: {why}"),
-            "`ssmbake apply` installs AWS's roots; where a proxy opens TLS, trust its CA with --extra-ca",
-        ),
+        Outcome::NoTls(why) => (format!("{host} is not trusted: {why}"), trust_fix),
         Outcome::NoProxy(why) => (
             format!("the proxy does not lead to {host}: {why}"),
             "check the proxy's address, its rules and its password in the agent's service",
@@ -333,7 +340,7 @@ fn clock(outcomes: &[Outcome], now: i64) -> Finding {
     }
 }
 
-fn bucket_finding(bucket: &str, host: &str, outcome: &Outcome) -> Finding {
+fn bucket_finding(bucket: &str, host: &str, outcome: &Outcome, trust_fix: &'static str) -> Finding {
     match outcome {
         // Anybody else than its users is forbidden to look, which tells that it is there.
         Outcome::Answered(answer) if answer.status == 404 => {
@@ -343,6 +350,6 @@ fn bucket_finding(bucket: &str, host: &str, outcome: &Outcome) -> Finding {
             format!("{bucket} is in another region"),
             "name a bucket of this region, or its own endpoint with --endpoint s3=HOST",
         ),
-        other => reached(host, other, Need::Always),
+        other => reached(host, other, Need::Always, trust_fix),
     }
 }

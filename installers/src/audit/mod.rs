@@ -140,6 +140,7 @@ pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) ->
         .map(|(id, finding)| check(catalog, id, finding))
         .collect();
     checks.extend(seal);
+    checks.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(Report {
         schema: SCHEMA,
         checks,

@@ -453,7 +453,10 @@ fn every_check_explains_itself() {
         );
         let out = must(&mut ssmbake(&["audit", "--explain", id])).stdout;
         let text = String::from_utf8_lossy(&out);
-        assert!(text.starts_with(id) && text.contains("severity "), "{text}");
+        assert!(
+            text.starts_with(id) && text.contains("severity ") && text.contains("\nsee https://"),
+            "{text}"
+        );
     }
     assert_eq!(outcome(&mut ssmbake(&["audit", "--explain", "SSMB999"])).0, 2);
     assert!(ssmbake_manifests::catalog().checks().len() >= 60);
@@ -470,4 +473,37 @@ fn what_is_allowed_is_no_failure() {
     assert_eq!((code, allowed.len()), (0, 1), "{:#?}", remarks(&checks));
     let (code, ..) = outcome(ssmbake(&["audit", "--allow", "SSMB999", "--root"]).arg(tree.path()));
     assert_eq!(code, 2);
+}
+
+#[test]
+fn a_snap_that_is_held_for_good_is_told() {
+    let tree = MiniTree::debian();
+    tree.put("var/lib/snapd/snaps/amazon-ssm-agent_1.snap", "");
+    let verdict = |state: &str| {
+        tree.put("var/lib/snapd/state.json", state);
+        let (_, checks) = audit(tree.path(), &[]);
+        let found = checks
+            .iter()
+            .find(|check| check["id"] == "SSMB084")
+            .expect("check");
+        found["verdict"].as_str().expect("verdict").to_owned()
+    };
+    let own = |until: &str| {
+        format!(
+            "{{\"data\": {{\"snaps-hold\": {{\"amazon-ssm-agent\": {{\"system\": {{\"hold-until\": \"{until}\"}}}}}}}}}}"
+        )
+    };
+    let all = |hold: &str| {
+        format!("{{\"data\": {{\"config\": {{\"core\": {{\"refresh\": {{\"hold\": \"{hold}\"}}}}}}}}}}")
+    };
+    for (state, wanted) in [
+        ("{}".to_owned(), "pass"),
+        ("no JSON".to_owned(), "pass"),
+        (own("2026-11-26T10:00:00Z"), "pass"),
+        (own("2318-03-01T10:00:00Z"), "warn"),
+        (all("2026-11-26T10:00:00Z"), "pass"),
+        (all("forever"), "warn"),
+    ] {
+        assert_eq!(verdict(&state), wanted, "{state}");
+    }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use ssmbake_manifests::SealAction;
 use ssmbake_tests::digest::{Times, diff, tree};
-use ssmbake_tests::plant::{KEPT_LINE, SECRET, plant};
+use ssmbake_tests::plant::{SECRET, plant};
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::refused;
 use ssmbake_tests::{must, outcome, ssmbake};
@@ -60,7 +60,7 @@ fn every_planted_sample_is_found_and_removed() {
             SealAction::DropLines => {
                 assert_eq!(
                     fs::read_to_string(&place).expect("file"),
-                    format!("{KEPT_LINE}\n")
+                    format!("{}\n", sample.kept)
                 )
             }
         }

@@ -11,6 +11,8 @@ use ssmbake_tests::world::{V1, apply, mirror, refused};
 use ssmbake_tests::{must, outcome, ssmbake};
 use tempfile::TempDir;
 
+use crate::snippets::binary;
+
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 const CODE: &str = "Fjz3/sZfSvv78EXAMPLE+1=";
 const REFUSED: &str = "refused-refused-refused";
@@ -277,6 +279,40 @@ fn what_cannot_be_registered_is_tried_again_and_said_without_the_code() {
         status["why"].as_str().is_some_and(|why| why.contains("curl")),
         "{status}"
     );
+}
+
+#[test]
+fn ssmbake_in_the_image_fetches_an_activation() {
+    let server = Mirror::https();
+    server.put("activation", compact(CODE).into_bytes());
+    let url = format!("{}/activation", server.url);
+    let image = Image::new(&mirror(), &url);
+    fs::copy(binary(), image.tree.path().join("usr/bin/ssmbake")).expect("copy");
+    image.put("etc/hosts", "127.0.0.1 localhost\n");
+    // A server whom the image does not trust is not asked for a secret, or believed.
+    let (code, said, status) = image.boot(&[]);
+    assert_eq!((code, &status["state"]), (1, &"failed".into()), "{said}");
+    assert_eq!(server.requests(), 0);
+    let ca = image.fakes.path().join("ca.pem");
+    fs::write(&ca, server.ca_pem.as_ref().expect("CA")).expect("file");
+    must(
+        apply(image.tree.path(), &mirror(), V1)
+            .arg("--extra-ca")
+            .arg(&ca)
+            .args([
+                "--target",
+                "hybrid",
+                "--region",
+                "eu-west-1",
+                "--activation-source",
+                &url,
+            ]),
+    );
+    image.expect_registered(&[], &url);
+    let (code, _, err) = outcome(&mut ssmbake(&["activation", "http://localhost/"]));
+    assert!(code == 2 && err.contains("https"), "{err}");
+    let (code, ..) = outcome(&mut ssmbake(&["activation", "https://localhost:1/"]));
+    assert_eq!(code, 6);
 }
 
 /// Verdict and detail of a check on the tree from outside.

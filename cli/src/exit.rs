@@ -7,6 +7,7 @@ use ssmbake_installers::error::IoError;
 use ssmbake_installers::packages::PackageError;
 use ssmbake_installers::plan::PlanError;
 use ssmbake_installers::probe::ProbeError;
+use ssmbake_installers::supply::{LockError, SupplyError};
 use ssmbake_installers::txn::{JournalError, TxnError};
 
 /// All is as wanted.
@@ -162,6 +163,13 @@ impl From<NetworkError> for Failure {
     fn from(error: NetworkError) -> Self {
         let hint = match &error {
             NetworkError::Url(_) => return Self::new(USAGE, error, "give an https URL"),
+            NetworkError::NotInBundle(_) => {
+                return Self::new(
+                    VERIFICATION,
+                    error,
+                    "make one with this package in it, with `bundle create`",
+                );
+            }
             NetworkError::Write(_) => return Self::new(TARGET, error, "make room in TMPDIR"),
             NetworkError::NotFound { .. } => {
                 "check version and region; releases reach regions at different times"
@@ -205,6 +213,35 @@ impl From<AcquireError> for Failure {
                 error,
                 "a key of your own mirror is named with --keyring; else do not use the file",
             ),
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Malformed(_) => Self::new(USAGE, error, "make it with `ssmbake lock`"),
+            LockError::Missing { .. } => Self::new(
+                VERIFICATION,
+                error,
+                "make the lock anew with this system among its --os",
+            ),
+            LockError::Other { .. } => Self::new(
+                VERIFICATION,
+                error,
+                "the server has another package than the one that was locked: do not use it, or lock anew",
+            ),
+        }
+    }
+}
+
+impl From<SupplyError> for Failure {
+    fn from(error: SupplyError) -> Self {
+        match error {
+            SupplyError::Malformed(_) => Self::new(VERIFICATION, error, "make it anew with `bundle create`"),
+            SupplyError::Lock(error) => error.into(),
+            SupplyError::Acquire(error) => error.into(),
+            SupplyError::Io(error) => error.into(),
         }
     }
 }

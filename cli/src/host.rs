@@ -31,6 +31,26 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
     std::fs::write(path, bytes).map_err(|error| IoError::new("write", path.display(), error))
 }
 
+/// In place of what may be there: whole or not at all.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+    let temp = path.with_extension(format!("new-{}", std::process::id()));
+    write(&temp, bytes)?;
+    std::fs::rename(&temp, path).map_err(|error| IoError::new("write", path.display(), error))
+}
+
+/// A file of any size, part by part.
+pub(crate) fn read_through(path: &Path, take: &mut dyn FnMut(&[u8])) -> Result<(), IoError> {
+    let fail = |error| IoError::new("read", path.display(), error);
+    let mut file = std::fs::File::open(path).map_err(fail)?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer).map_err(fail)? {
+            0 => return Ok(()),
+            count => take(&buffer[..count]),
+        }
+    }
+}
+
 /// The build machine's own CA bundle, if it has one.
 pub(crate) fn ca_bundle() -> Option<Vec<u8>> {
     BUNDLES.iter().find_map(|path| std::fs::read(path).ok())

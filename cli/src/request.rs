@@ -11,7 +11,7 @@ use ssmbake_installers::plan::{
 };
 use ssmbake_installers::trust::Anchor;
 use ssmbake_installers::trust::x509::Certificate;
-use ssmbake_manifests::{Catalog, Region, RegionMatch};
+use ssmbake_manifests::{Arch, Catalog, Region, RegionMatch, UnknownWord};
 
 use crate::Environment;
 use crate::args::{ChannelArg, RegistrationArg, RootsArg, SelinuxArg, SourceArg, TargetArg, Wanted};
@@ -25,7 +25,7 @@ pub(crate) fn build(
     catalog: &Catalog,
 ) -> Result<(Request, Vec<String>), Failure> {
     let mut warnings = Vec::new();
-    let region = region(wanted, environment, catalog, &mut warnings)?;
+    let region = region(wanted.region.as_deref(), environment, catalog, &mut warnings)?;
     let mut settings = Vec::new();
     for text in &wanted.endpoint {
         settings.push(config::parse_endpoint(text)?);
@@ -47,7 +47,7 @@ pub(crate) fn build(
         region,
         version: version(&wanted.agent_version)?,
         sha256: wanted.sha256.as_deref().map(sha256).transpose()?,
-        source: source(wanted),
+        source: source(wanted.mirror.as_deref(), wanted.source),
         channel: match wanted.channel {
             ChannelArg::Auto => ChannelChoice::Auto,
             ChannelArg::Package => ChannelChoice::Package,
@@ -163,15 +163,21 @@ pub(crate) fn web_url(text: &str) -> Result<String, Failure> {
     }
 }
 
-fn source(wanted: &Wanted) -> Source {
-    match (&wanted.mirror, wanted.source) {
-        (Some(url), _) => Source::Mirror(url.clone()),
+pub(crate) fn source(mirror: Option<&str>, source: SourceArg) -> Source {
+    match (mirror, source) {
+        (Some(url), _) => Source::Mirror(url.to_owned()),
         (None, SourceArg::Global) => Source::Global,
         (None, SourceArg::Regional) => Source::Regional,
     }
 }
 
-fn version(text: &str) -> Result<VersionSpec, Failure> {
+/// An architecture that the agent has packages for.
+pub(crate) fn arch(word: &str) -> Result<Arch, Failure> {
+    word.parse()
+        .map_err(|error: UnknownWord| Failure::new(USAGE, error, "one of amd64, arm64, armhf, i386"))
+}
+
+pub(crate) fn version(text: &str) -> Result<VersionSpec, Failure> {
     match text {
         "latest" => Ok(VersionSpec::Latest),
         "stable" => Ok(VersionSpec::Stable),
@@ -183,16 +189,16 @@ fn version(text: &str) -> Result<VersionSpec, Failure> {
 }
 
 /// The option, else AWS's own variables.
-fn region(
-    wanted: &Wanted,
+pub(crate) fn region(
+    named: Option<&str>,
     environment: &Environment,
     catalog: &Catalog,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Region>, Failure> {
-    let named = wanted.region.as_ref();
+    let variable = |name| environment.get(name).map(String::as_str);
     let named = named
-        .or_else(|| environment.get("AWS_REGION"))
-        .or_else(|| environment.get("AWS_DEFAULT_REGION"));
+        .or_else(|| variable("AWS_REGION"))
+        .or_else(|| variable("AWS_DEFAULT_REGION"));
     let Some(id) = named.filter(|id| !id.is_empty()) else {
         return Ok(None);
     };

@@ -40,6 +40,7 @@ mod runner;
 pub mod seal;
 pub mod selinux;
 pub mod service;
+pub mod supply;
 pub mod tls;
 pub mod trust;
 pub mod txn;

@@ -1,6 +1,6 @@
 //! The embedded catalog: which file is which section, each parsed at its first use.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +9,7 @@ use crate::access::Access;
 use crate::agent::AgentFacts;
 use crate::checks::CheckFacts;
 use crate::config_keys::ConfigKey;
+use crate::document::{CatalogError, Document};
 use crate::identification::Identification;
 use crate::keys::SigningKey;
 use crate::os::{Os, OsIdentity};
@@ -21,8 +22,10 @@ mod embedded {
 }
 
 /// All facts. Sections are independent: asking for one does not parse the others.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Catalog {
+    /// Where its texts are; none: in this binary.
+    document: Option<Document>,
     oses: OnceLock<Vec<Os>>,
     identification: OnceLock<Identification>,
     regions: OnceLock<Regions>,
@@ -35,35 +38,23 @@ pub struct Catalog {
     checks: OnceLock<Vec<CheckFacts>>,
 }
 
-/// The catalog that is part of this binary.
+static INSTALLED: OnceLock<Catalog> = OnceLock::new();
+
+/// The catalog that counts: the one that was installed, or the one that is part of this binary.
 pub fn catalog() -> &'static Catalog {
-    static EMBEDDED: Catalog = Catalog {
-        oses: OnceLock::new(),
-        identification: OnceLock::new(),
-        regions: OnceLock::new(),
-        agent: OnceLock::new(),
-        anchors: OnceLock::new(),
-        signing_keys: OnceLock::new(),
-        config_keys: OnceLock::new(),
-        access: OnceLock::new(),
-        seal: OnceLock::new(),
-        checks: OnceLock::new(),
-    };
-    &EMBEDDED
+    static EMBEDDED: LazyLock<Catalog> = LazyLock::new(Catalog::default);
+    INSTALLED.get().unwrap_or_else(|| &EMBEDDED)
+}
+
+/// Puts another catalog in place of the embedded one, for all of this process. Only the first one counts.
+pub fn install(catalog: Catalog) -> &'static Catalog {
+    INSTALLED.get_or_init(|| catalog)
 }
 
 impl Catalog {
     /// Every operating system release, ordered by id.
     pub fn oses(&self) -> &[Os] {
-        self.oses.get_or_init(|| {
-            embedded::OS_FILES
-                .iter()
-                .map(|(stem, json)| match serde_json::from_str(json) {
-                    Ok(os) => os,
-                    Err(error) => panic!("embedded manifest `{stem}`: {error}"),
-                })
-                .collect()
-        })
+        self.oses.get_or_init(|| embedded_data(self.read_oses()))
     }
 
     /// The release with this id.
@@ -84,44 +75,17 @@ impl Catalog {
 
     /// What an account grants.
     pub fn access(&self) -> &Access {
-        self.access
-            .get_or_init(|| parse("access", include_str!("../access.toml")))
+        self.access.get_or_init(|| embedded_data(self.read("access")))
     }
 
     /// What no copy of a machine may have.
     pub fn seal(&self) -> &[SealRule] {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            rule: Vec<SealRule>,
-        }
-        self.seal
-            .get_or_init(|| parse::<File>("seal", include_str!("../seal.toml")).rule)
+        self.seal.get_or_init(|| embedded_data(self.read_seal()))
     }
 
     /// What an audit checks, ordered by id; the classes of [`Catalog::seal`] among them.
     pub fn checks(&self) -> &[CheckFacts] {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            check: Vec<CheckFacts>,
-        }
-        self.checks.get_or_init(|| {
-            let mut checks = parse::<File>("checks", include_str!("../checks.toml")).check;
-            for rule in self.seal() {
-                if checks.iter().all(|check| check.id != rule.id) {
-                    checks.push(CheckFacts {
-                        id: rule.id.clone(),
-                        severity: rule.severity,
-                        title: format!("nothing is left of the class {}", rule.class),
-                        why: format!("No copy of a machine may have it: {}.", rule.why),
-                        link: rule.link.clone(),
-                    });
-                }
-            }
-            checks.sort_by(|one, other| one.id.cmp(&other.id));
-            checks
-        })
+        self.checks.get_or_init(|| embedded_data(self.read_checks()))
     }
 
     /// The check with this id.
@@ -132,57 +96,34 @@ impl Catalog {
     /// How systems are told apart besides os-release.
     pub fn identification(&self) -> &Identification {
         self.identification
-            .get_or_init(|| parse("identification", include_str!("../identification.toml")))
+            .get_or_init(|| embedded_data(self.read("identification")))
     }
 
     /// Partitions, regions and host names.
     pub fn regions(&self) -> &Regions {
-        self.regions
-            .get_or_init(|| parse("regions", include_str!("../regions.toml")))
+        self.regions.get_or_init(|| embedded_data(self.read("regions")))
     }
 
     /// Agent versions and their publication.
     pub fn agent(&self) -> &AgentFacts {
-        self.agent
-            .get_or_init(|| parse("agent", include_str!("../agent.toml")))
+        self.agent.get_or_init(|| embedded_data(self.read("agent")))
     }
 
     /// The six TLS roots, Amazon's four first and the legacy one last.
     pub fn anchors(&self) -> &[TrustAnchor] {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            root: Vec<RawAnchor>,
-        }
-        self.anchors.get_or_init(|| {
-            let file: File = parse("roots", include_str!("../roots.toml"));
-            file.root
-                .into_iter()
-                .map(|raw| raw.with_pem(embedded::ROOT_FILES))
-                .collect()
-        })
+        self.anchors.get_or_init(|| embedded_data(self.read_anchors()))
     }
 
     /// The keys that have signed agent packages, oldest first.
     pub fn signing_keys(&self) -> &[SigningKey] {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            key: Vec<SigningKey>,
-        }
         self.signing_keys
-            .get_or_init(|| parse::<File>("keys", include_str!("../keys.toml")).key)
+            .get_or_init(|| embedded_data(self.read::<Keys<SigningKey>>("keys")).key)
     }
 
     /// The known keys of amazon-ssm-agent.json, in the order of AWS's template.
     pub fn config_keys(&self) -> &[ConfigKey] {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            key: Vec<ConfigKey>,
-        }
         self.config_keys
-            .get_or_init(|| parse::<File>("config-keys", include_str!("../config-keys.toml")).key)
+            .get_or_init(|| embedded_data(self.read::<Keys<ConfigKey>>("config-keys")).key)
     }
 
     /// The key at `path` (`Ssm.Endpoint`), compared as the agent does: without regard to case.
@@ -193,10 +134,171 @@ impl Catalog {
     }
 }
 
-/// Panics on a mistake in embedded data: it is part of the source, and a test of this crate parses all of it.
-fn parse<T: DeserializeOwned>(file: &str, text: &str) -> T {
-    match toml::from_str(text) {
+/// Sections whose file is a list of keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys<T> {
+    key: Vec<T>,
+}
+
+/// What each section says, or why it cannot be read.
+impl Catalog {
+    fn read<T: DeserializeOwned>(&self, section: &'static str) -> Result<T, CatalogError> {
+        let text = match &self.document {
+            Some(document) => document.sections.get(section).map(String::as_str),
+            None => embedded_section(section),
+        };
+        let text = text.ok_or_else(|| CatalogError::new(section, "it is missing"))?;
+        toml::from_str(text).map_err(|error| CatalogError::new(section, error))
+    }
+
+    fn read_oses(&self) -> Result<Vec<Os>, CatalogError> {
+        let read = |stem: &str, json: &str| {
+            serde_json::from_str(json).map_err(|error| CatalogError::new(&format!("os/{stem}"), error))
+        };
+        match &self.document {
+            Some(document) => document.os.iter().map(|(stem, json)| read(stem, json)).collect(),
+            None => embedded::OS_FILES
+                .iter()
+                .map(|(stem, json)| read(stem, json))
+                .collect(),
+        }
+    }
+
+    fn read_seal(&self) -> Result<Vec<SealRule>, CatalogError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            rule: Vec<SealRule>,
+        }
+        Ok(self.read::<File>("seal")?.rule)
+    }
+
+    fn read_checks(&self) -> Result<Vec<CheckFacts>, CatalogError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            check: Vec<CheckFacts>,
+        }
+        let mut checks = self.read::<File>("checks")?.check;
+        for rule in self.read_seal()? {
+            if checks.iter().all(|check| check.id != rule.id) {
+                checks.push(CheckFacts {
+                    title: format!("nothing is left of the class {}", rule.class),
+                    why: format!("No copy of a machine may have it: {}.", rule.why),
+                    id: rule.id,
+                    severity: rule.severity,
+                    link: rule.link,
+                });
+            }
+        }
+        checks.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(checks)
+    }
+
+    fn read_anchors(&self) -> Result<Vec<TrustAnchor>, CatalogError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            root: Vec<RawAnchor>,
+        }
+        let pem = |stem: &str| match &self.document {
+            Some(document) => document.roots.get(stem).map(String::as_str),
+            None => embedded::ROOT_FILES
+                .iter()
+                .find_map(|(name, pem)| (*name == stem).then_some(*pem)),
+        };
+        let raw = self.read::<File>("roots")?.root;
+        let anchors = raw.into_iter().map(|raw| {
+            let id = raw.id().to_owned();
+            let pem =
+                pem(&id).ok_or_else(|| CatalogError::new("roots", format!("`{id}` has no certificate")))?;
+            Ok(raw.with_pem(pem))
+        });
+        anchors.collect()
+    }
+
+    /// The number of the embedded catalog.
+    pub fn embedded_serial() -> u64 {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            serial: u64,
+        }
+        let file: Result<File, _> = toml::from_str(include_str!("../catalog.toml"));
+        embedded_data(file.map_err(|error| CatalogError::new("catalog", error))).serial
+    }
+
+    /// The catalog of a document, every section of it read.
+    pub fn of(document: Document) -> Result<Self, CatalogError> {
+        let catalog = Self {
+            document: Some(document),
+            ..Self::default()
+        };
+        // Nothing was read of it before: each cell is filled here.
+        drop(catalog.oses.set(catalog.read_oses()?));
+        drop(catalog.identification.set(catalog.read("identification")?));
+        drop(catalog.regions.set(catalog.read("regions")?));
+        drop(catalog.agent.set(catalog.read("agent")?));
+        drop(catalog.anchors.set(catalog.read_anchors()?));
+        drop(
+            catalog
+                .signing_keys
+                .set(catalog.read::<Keys<SigningKey>>("keys")?.key),
+        );
+        drop(
+            catalog
+                .config_keys
+                .set(catalog.read::<Keys<ConfigKey>>("config-keys")?.key),
+        );
+        drop(catalog.access.set(catalog.read("access")?));
+        drop(catalog.seal.set(catalog.read_seal()?));
+        drop(catalog.checks.set(catalog.read_checks()?));
+        Ok(catalog)
+    }
+
+    /// What this catalog is made of. The embedded one has a number and no dates.
+    pub fn own_document(&self) -> Document {
+        let texts = |list: &[(&str, &str)]| {
+            list.iter()
+                .map(|(stem, text)| ((*stem).to_owned(), (*text).to_owned()))
+                .collect()
+        };
+        self.document.clone().unwrap_or_else(|| Document {
+            schema: Document::SCHEMA,
+            serial: Self::embedded_serial(),
+            issued: String::new(),
+            expires: String::new(),
+            sections: texts(&EMBEDDED_SECTIONS),
+            os: texts(embedded::OS_FILES),
+            roots: texts(embedded::ROOT_FILES),
+        })
+    }
+}
+
+const EMBEDDED_SECTIONS: [(&str, &str); 9] = [
+    ("access", include_str!("../access.toml")),
+    ("agent", include_str!("../agent.toml")),
+    ("checks", include_str!("../checks.toml")),
+    ("config-keys", include_str!("../config-keys.toml")),
+    ("identification", include_str!("../identification.toml")),
+    ("keys", include_str!("../keys.toml")),
+    ("regions", include_str!("../regions.toml")),
+    ("roots", include_str!("../roots.toml")),
+    ("seal", include_str!("../seal.toml")),
+];
+
+fn embedded_section(name: &str) -> Option<&'static str> {
+    EMBEDDED_SECTIONS
+        .iter()
+        .find_map(|(section, text)| (*section == name).then_some(*text))
+}
+
+/// Panics on a mistake in embedded data: it is part of the source, and a test of this crate parses all of it. The sections
+/// of a document have been read before anybody asks.
+fn embedded_data<T>(read: Result<T, CatalogError>) -> T {
+    match read {
         Ok(value) => value,
-        Err(error) => panic!("embedded manifest `{file}`: {error}"),
+        Err(error) => panic!("{error}"),
     }
 }

@@ -11,6 +11,7 @@
 //! | [`config_keys`] | keys of `amazon-ssm-agent.json`, their types and ranges | `config-keys.toml` |
 //! | [`checks`] | what an audit checks, and why | `checks.toml` |
 //! | [`seal`] | what no copy of a machine may have | `seal.toml` |
+//! | [`document`] | all of them in one file, for older binaries | `catalog.toml` has its number |
 //! | [`hex`] | hexadecimal text | |
 //! | [`words`] | the error of a word that no enum here has | |
 //!
@@ -25,6 +26,7 @@ pub mod agent;
 mod catalog;
 pub mod checks;
 pub mod config_keys;
+pub mod document;
 pub mod hex;
 pub mod identification;
 pub mod keys;
@@ -38,9 +40,10 @@ pub use access::{Access, Grant};
 pub use agent::{
     Advisory, AgentFacts, AgentVersion, Channel, DownloadLayout, InvalidVersion, KernelLimit, Limits,
 };
-pub use catalog::{Catalog, catalog};
+pub use catalog::{Catalog, catalog, install};
 pub use checks::{CheckFacts, Severity};
 pub use config_keys::{ConfigDefault, ConfigKey, ConfigKind};
+pub use document::{CatalogError, Document};
 pub use identification::{Grammar, Identification, Masquerade, Refusal, VendorFile, Witness};
 pub use keys::SigningKey;
 pub use os::{

@@ -32,6 +32,9 @@ pub struct TrustAnchor {
     pub not_before: String,
     /// RFC 3339 instant.
     pub not_after: String,
+    /// RFC 3339 instant from which on Mozilla's programme, and with it most systems, trusts no new certificate of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distrust_after: Option<String>,
     /// SHA-256 of the DER form: the identity of a certificate here.
     #[serde(with = "crate::hex::array")]
     pub sha256: [u8; 32],
@@ -68,6 +71,8 @@ pub(crate) struct RawAnchor {
     serial: String,
     not_before: String,
     not_after: String,
+    #[serde(default)]
+    distrust_after: Option<String>,
     #[serde(with = "crate::hex::array")]
     sha256: [u8; 32],
     #[serde(with = "crate::hex::array")]
@@ -79,12 +84,12 @@ pub(crate) struct RawAnchor {
 }
 
 impl RawAnchor {
-    /// Adds the PEM of the same id; a test compares the digest of each, so a missing file cannot go unseen.
-    pub(crate) fn with_pem(self, files: &[(&str, &str)]) -> TrustAnchor {
-        let pem = files
-            .iter()
-            .find(|(stem, _)| *stem == self.id)
-            .map_or("", |(_, pem)| *pem);
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Adds the PEM of the same id; a test compares the digest of each.
+    pub(crate) fn with_pem(self, pem: &str) -> TrustAnchor {
         TrustAnchor {
             id: self.id,
             name: self.name,
@@ -93,6 +98,7 @@ impl RawAnchor {
             serial: self.serial,
             not_before: self.not_before,
             not_after: self.not_after,
+            distrust_after: self.distrust_after,
             sha256: self.sha256,
             sha1: self.sha1,
             spki_sha256: self.spki_sha256,

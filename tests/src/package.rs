@@ -217,7 +217,8 @@ impl Signer {
         Self::make("rsa2048", "cert", clock, expires)
     }
 
-    fn fingerprint(&self) -> String {
+    /// Of the primary key, upper-case hex.
+    pub fn fingerprint(&self) -> String {
         let listing = must(self.gpg(None).args(["--with-colons", "--list-keys"])).stdout;
         let listing = String::from_utf8_lossy(&listing).into_owned();
         let fingerprint = listing

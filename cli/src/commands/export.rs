@@ -14,6 +14,7 @@ use ssmbake_manifests::{PackageFormat, Region};
 
 use super::Session;
 use super::network::{Network, package_of};
+use super::supply::Pins;
 use crate::args::{ExportArgs, FormatArg, Wanted};
 use crate::exit::{self, Failure};
 use crate::{host, request};
@@ -141,7 +142,14 @@ impl Session<'_> {
             _ => self.facts(&self.open()?)?,
         };
         let mut request = self.request(&args.apply.wanted)?;
-        let network = Network::new(self, &args.apply);
+        let pins = Pins::read(&args.apply.wanted)?;
+        if pins.bundle.is_some() {
+            let what = "a script downloads from a server, and a bundle is none";
+            let hint = "make the script without --bundle, with --lock for the same packages";
+            return Err(Failure::new(exit::USAGE, what, hint));
+        }
+        pins.take(&mut request, &args.apply.wanted, &facts)?;
+        let network = Network::new(self, &args.apply.download).or_bundle(pins.bundle);
         let os = self
             .catalog
             .os(&facts.os.value.id)
@@ -204,9 +212,7 @@ impl Session<'_> {
 
     /// The facts of a machine that is only named.
     fn untouched(&self, os: &str, arch: &str) -> Result<Facts, Failure> {
-        let arch = arch.parse().map_err(|error: ssmbake_manifests::UnknownWord| {
-            Failure::new(exit::USAGE, error, "one of amd64, arm64, armhf, i386")
-        })?;
+        let arch = request::arch(arch)?;
         let found = self.catalog.os(os).ok_or_else(|| {
             let known: Vec<&str> = self.catalog.oses().iter().map(|os| os.id.as_str()).collect();
             Failure::new(

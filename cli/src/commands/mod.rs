@@ -2,9 +2,11 @@
 
 mod audit;
 mod export;
+mod keys;
 mod network;
 mod regions;
 mod seal;
+mod supply;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ use ssmbake_installers::{apply, plan, revert};
 use ssmbake_manifests::{Catalog, catalog};
 
 use self::network::Network;
+use self::supply::Pins;
 use crate::Environment;
 use crate::args::{ApplyArgs, Cli, Command, PlanOf, Wanted, told};
 use crate::console::Console;
@@ -78,6 +81,9 @@ pub(crate) fn run(
         Command::Audit(args) => session.audit(args),
         Command::Revert => session.revert(),
         Command::Export(args) => session.export(args, &told(matches)),
+        Command::Lock(args) => session.lock_file(args),
+        Command::Bundle { command } => session.bundle(command),
+        Command::Keys { command } => session.keys(command),
         Command::Regions(args) => session.regions(args),
         Command::Activation { url } => session.activation(url),
         Command::Completions { shell } => {
@@ -194,7 +200,8 @@ impl Session<'_> {
 
     fn plan(&self, wanted: &Wanted) -> Result<u8, Failure> {
         let facts = self.facts_for_plan(&self.open()?)?;
-        let request = self.request(wanted)?;
+        let mut request = self.request(wanted)?;
+        Pins::read(wanted)?.take(&mut request, wanted, &facts)?;
         let plan = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;
         self.note(&plan);
         self.finish(&render::plan(&plan), &plan)?;
@@ -220,15 +227,20 @@ impl Session<'_> {
             Some(path) => self.stored_request(path, &facts)?,
             None => self.request(&args.wanted)?,
         };
+        let pins = Pins::read(&args.wanted)?;
+        let locked = pins.take(&mut request, &args.wanted, &facts)?;
         // A first plan finds conflicts without the network, and whether the network is needed at all.
         let draft = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;
-        let network = Network::new(self, args);
+        let network = Network::new(self, &args.download).or_bundle(pins.bundle);
         let plan = self.resolved(draft, &mut request, &facts, &network, Carrier::Ssmbake)?;
         self.note(&plan);
         for step in &plan.steps {
             self.console.event("step", &format!("{step}"), json!(step));
         }
         let verified = network.fetch(&plan, &|| txn::unnamed_file(&root))?;
+        if let (Some(locked), Some(verified)) = (&locked, &verified) {
+            locked.expect(verified)?;
+        }
         let host = Host {
             epoch: self.epoch()?,
             now: host::now(),

@@ -2,20 +2,21 @@
 
 use std::cell::OnceCell;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
 use ssmbake_installers::acquire::{
-    self, FetchRequest, KeyRing, ProxySettings, Transport, TransportOptions, Verified, Voucher,
+    self, FetchRequest, KeyRing, Origin, ProxySettings, Transport, TransportOptions, Verified, Voucher,
 };
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::plan::{Plan, Step, VersionSpec};
+use ssmbake_installers::supply::{Bundle, Supplier};
 use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_manifests::{AgentVersion, Arch, Channel, PackageFormat, hex};
 
 use super::Session;
-use crate::args::ApplyArgs;
+use crate::args::Download;
 use crate::exit::{self, Failure};
 use crate::host;
 
@@ -37,17 +38,65 @@ pub(super) fn package_of(plan: &Plan) -> Option<(&AgentVersion, &str, &str, Pack
 /// The network, set up only when a plan needs it.
 pub(super) struct Network<'a> {
     session: &'a Session<'a>,
-    args: &'a ApplyArgs,
+    args: &'a Download,
+    bundle: Option<Bundle>,
     client: OnceCell<Transport>,
 }
 
 impl<'a> Network<'a> {
-    pub(super) fn new(session: &'a Session<'a>, args: &'a ApplyArgs) -> Self {
+    pub(super) fn new(session: &'a Session<'a>, args: &'a Download) -> Self {
         Self {
             session,
             args,
+            bundle: None,
             client: OnceCell::new(),
         }
+    }
+
+    /// Asks a bundle where there is one, and no server.
+    pub(super) fn or_bundle(self, bundle: Option<Bundle>) -> Self {
+        Self { bundle, ..self }
+    }
+
+    fn origin(&self) -> Result<&dyn Origin, Failure> {
+        match &self.bundle {
+            Some(bundle) => Ok(bundle),
+            None => Ok(self.transport()?),
+        }
+    }
+
+    /// AWS's keys and the user's own.
+    pub(super) fn ring(&self) -> Result<KeyRing, Failure> {
+        let mut ring = KeyRing::embedded(self.session.catalog)?;
+        for path in &self.args.keyring {
+            for fingerprint in ring.add_certificates(&host::read(path)?)? {
+                self.session
+                    .console
+                    .warn(&format!("packages signed by {fingerprint} are accepted as well"));
+            }
+        }
+        Ok(ring)
+    }
+
+    /// What fetches for other things than a plan.
+    pub(super) fn supplier<'b>(
+        &'b self,
+        ring: &'b KeyRing,
+        temp_dir: &'b Path,
+    ) -> Result<Supplier<'b>, Failure> {
+        Ok(Supplier {
+            origin: self.origin()?,
+            ring,
+            agent: self.session.catalog.agent(),
+            temp_dir,
+            progress: self.session.console,
+        })
+    }
+
+    /// The version that a bucket's channel stands for.
+    pub(super) fn newest(&self, base: &str, channel: Channel) -> Result<AgentVersion, Failure> {
+        let agent = self.session.catalog.agent();
+        Ok(acquire::resolve(self.origin()?, agent, base, channel)?)
     }
 
     pub(super) fn resolve(&self, draft: &Plan, version: VersionSpec) -> Result<VersionSpec, Failure> {
@@ -66,8 +115,7 @@ impl<'a> Network<'a> {
             _ => None,
         });
         let Some(base) = base else { return Ok(version) };
-        let agent = self.session.catalog.agent();
-        let resolved = acquire::resolve(self.transport()?, agent, base, channel)?;
+        let resolved = self.newest(base, channel)?;
         self.session.console.event(
             "resolved",
             &format!("{channel} is {resolved}"),
@@ -85,14 +133,7 @@ impl<'a> Network<'a> {
         let Some((version, base_url, folder, format, arch)) = package_of(plan) else {
             return Ok(None);
         };
-        let mut ring = KeyRing::embedded(self.session.catalog)?;
-        for path in &self.args.keyring {
-            for fingerprint in ring.add_certificates(&host::read(path)?)? {
-                self.session
-                    .console
-                    .warn(&format!("packages signed by {fingerprint} are accepted as well"));
-            }
-        }
+        let ring = self.ring()?;
         let request = FetchRequest {
             base_url: base_url.to_owned(),
             version: *version,
@@ -104,7 +145,7 @@ impl<'a> Network<'a> {
             temp_dir: self.session.temp_dir(),
         };
         let verified = acquire::fetch(
-            self.transport()?,
+            self.origin()?,
             &ring,
             self.session.catalog.agent(),
             &request,

@@ -1,4 +1,4 @@
-//! Acquire: download, verify, read. Ends before the first write to the target; the only phase with a network.
+//! Acquire: get, verify, read. Ends before the first write to the target; the only phase with a network.
 
 pub mod openpgp;
 mod private;
@@ -13,7 +13,7 @@ use ssmbake_manifests::{AgentFacts, AgentVersion, Arch, Channel, PackageFormat};
 
 use openpgp::Check;
 pub use openpgp::{KeyRing, KeyRingError, VerifyError, Voucher};
-pub use transport::{NetworkError, Progress, ProxySettings, Transport, TransportOptions};
+pub use transport::{NetworkError, Progress, ProxySettings, Sink, Transport, TransportOptions};
 
 use crate::error::IoError;
 use crate::packages::deb::archive::DebPackage;
@@ -51,12 +51,42 @@ pub enum AcquireError {
     },
 }
 
+/// Where packages and what belongs to them come from: a server, or a bundle.
+pub trait Origin {
+    /// A small file of at most `limit` bytes.
+    fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError>;
+
+    /// A file of at most `limit` bytes, into `sink`.
+    fn download(
+        &self,
+        url: &str,
+        sink: &mut dyn Sink,
+        limit: u64,
+        progress: &dyn Progress,
+    ) -> Result<(), NetworkError>;
+}
+
+impl Origin for Transport {
+    fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
+        Self::get_small(self, url, limit)
+    }
+
+    fn download(
+        &self,
+        url: &str,
+        sink: &mut dyn Sink,
+        limit: u64,
+        progress: &dyn Progress,
+    ) -> Result<(), NetworkError> {
+        Self::download(self, url, sink, limit, progress)
+    }
+}
+
 /// A package whose signature, version and content were checked. There is no other way to make one than [`fetch`].
 #[derive(Debug)]
 pub struct Verified {
     package: Package,
-    voucher: Voucher,
-    sha256: [u8; 32],
+    fetched: store::Fetched,
     url: String,
 }
 
@@ -68,12 +98,27 @@ impl Verified {
 
     /// Who vouches for it.
     pub fn voucher(&self) -> &Voucher {
-        &self.voucher
+        &self.fetched.voucher
     }
 
     /// SHA-256 of the file, hex.
     pub fn sha256(&self) -> String {
-        hex::encode(&self.sha256)
+        hex::encode(&self.fetched.sha256)
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.fetched.size
+    }
+
+    /// The file as it was verified, from its beginning: nobody else can change it.
+    pub fn file(&self) -> Result<&File, IoError> {
+        store::rewound(&self.fetched.file).map_err(|error| IoError::new("read", "the package", error))
+    }
+
+    /// Its detached signature; empty where a digest alone vouches for it.
+    pub fn signature(&self) -> &[u8] {
+        &self.fetched.signature
     }
 
     /// Where it came from.
@@ -105,13 +150,13 @@ pub struct FetchRequest {
 
 /// Asks the bucket for its newest version.
 pub fn resolve(
-    transport: &Transport,
+    origin: &dyn Origin,
     agent: &AgentFacts,
     base: &str,
     channel: Channel,
 ) -> Result<AgentVersion, AcquireError> {
     let url = format!("{}/{}", base.trim_end_matches('/'), agent.version_path(channel));
-    let bytes = transport.get_small(&url, agent.limits.version_file_bytes)?;
+    let bytes = origin.get_small(&url, agent.limits.version_file_bytes)?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     text.parse().map_err(|_| AcquireError::NoVersion { url })
 }
@@ -119,7 +164,7 @@ pub fn resolve(
 /// Fetches the package and its signature, verifies, reads. `unpack_into` makes unnamed files, best on the file system
 /// that the payload is for: there they need not be copied again.
 pub fn fetch(
-    transport: &Transport,
+    origin: &dyn Origin,
     ring: &KeyRing,
     agent: &AgentFacts,
     request: &FetchRequest,
@@ -153,13 +198,13 @@ pub fn fetch(
                 (false, Some(pin)) => (Vec::new(), Check::pinned(pin).map_err(verify)?),
                 (_, pin) => {
                     let at = agent.signature_path(&url);
-                    let signature = transport.get_small(&at, agent.limits.signature_bytes)?;
+                    let signature = origin.get_small(&at, agent.limits.signature_bytes)?;
                     let check = ring.begin(&signature).map_err(verify)?.and(pin);
                     (signature, check)
                 }
             };
             let mut intake = store::Intake::new(store.private_file()?, check);
-            transport.download(&url, &mut intake, limit, progress)?;
+            origin.download(&url, &mut intake, limit, progress)?;
             intake.finish(signature).map_err(verify)?
         }
     };
@@ -180,8 +225,7 @@ pub fn fetch(
     }
     Ok(Verified {
         package,
-        voucher: fetched.voucher,
-        sha256: fetched.sha256,
+        fetched,
         url,
     })
 }

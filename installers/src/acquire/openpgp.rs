@@ -135,6 +135,12 @@ impl KeyRing {
         Ok(ring)
     }
 
+    /// Fingerprint and window (seconds since the epoch, the end exclusive) of each key.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, i64, i64)> {
+        let keys = self.keys.iter();
+        keys.map(|key| (key.fingerprint.as_str(), key.window.0, key.window.1))
+    }
+
     /// Adds the certificates of a file, armoured or binary; returns their fingerprints.
     pub fn add_certificates(&mut self, bytes: &[u8]) -> Result<Vec<String>, KeyRingError> {
         let refuse = |why: &str| Err(KeyRingError(why.to_owned()));

@@ -143,7 +143,7 @@ impl Sink for Intake<'_> {
 }
 
 /// The same file from its beginning.
-fn rewound(file: &File) -> io::Result<&File> {
+pub(super) fn rewound(file: &File) -> io::Result<&File> {
     let mut file = file;
     file.rewind()?;
     Ok(file)

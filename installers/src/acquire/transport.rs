@@ -102,6 +102,9 @@ pub enum NetworkError {
     /// The client could not be set up.
     #[error("the network client cannot be set up: {0}")]
     Setup(String),
+    /// A bundle without it.
+    #[error("the bundle has no `{0}`")]
+    NotInBundle(String),
     /// The downloaded bytes could not be written.
     #[error("the download cannot be written: {0}")]
     Write(#[source] std::io::Error),

@@ -453,15 +453,11 @@ fn is_installed(version: AgentVersion, downgrade: Downgrade, facts: &Facts) -> R
 }
 
 fn base_url(request: &Request, agent: &AgentFacts) -> Result<String, PlanError> {
-    match (&request.source, &request.region) {
-        (Source::Mirror(url), _) => Ok(url.trim_end_matches('/').to_owned()),
-        (Source::Global, _) => Ok(agent.global_base()),
-        (Source::Regional, Some(region)) => Ok(agent.regional_base(region)),
-        (Source::Regional, None) => Err(PlanError::Usage {
-            what: "a region is needed to download from".to_owned(),
-            hint: "use --region eu-west-1 (or yours), or --source global".to_owned(),
-        }),
-    }
+    let base = request.source.base_url(request.region.as_ref(), agent);
+    base.ok_or_else(|| PlanError::Usage {
+        what: "a region is needed to download from".to_owned(),
+        hint: "use --region eu-west-1 (or yours), or --source global".to_owned(),
+    })
 }
 
 fn anchors(request: &Request, facts: &Facts, catalog: &Catalog, notes: &mut Vec<String>) -> Vec<Anchor> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use ssmbake_manifests::{AgentVersion, Region};
+use ssmbake_manifests::{AgentFacts, AgentVersion, Region};
 
 use crate::activation;
 use crate::config::Edit;
@@ -32,6 +32,17 @@ pub enum Source {
     Global,
     /// A mirror with the same layout: an http(s) URL.
     Mirror(String),
+}
+
+impl Source {
+    /// Its base URL; none where a region is needed and not named.
+    pub fn base_url(&self, region: Option<&Region>, agent: &AgentFacts) -> Option<String> {
+        match (self, region) {
+            (Self::Mirror(url), _) => Some(url.trim_end_matches('/').to_owned()),
+            (Self::Global, _) => Some(agent.global_base()),
+            (Self::Regional, region) => region.map(|region| agent.regional_base(region)),
+        }
+    }
 }
 
 /// What kind of machine the image is for.

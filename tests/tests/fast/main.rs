@@ -21,6 +21,7 @@ mod rpm;
 mod rpmdb;
 mod seal;
 mod selinux;
+mod supply;
 mod trust;
 mod windows;
 mod windows_audit;

@@ -7,6 +7,7 @@
 )]
 
 mod account;
+mod airgap;
 mod ansible;
 mod debian;
 mod export;

@@ -1,9 +1,13 @@
 //! The command line. Each option has an `SSMBAKE_*` variable.
 
+mod supply;
+
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Id, Parser, Subcommand, ValueEnum};
+
+pub use supply::*;
 
 /// Bakes the AWS Systems Manager agent into machine images
 #[derive(Debug, Parser)]
@@ -86,6 +90,23 @@ pub enum Command {
     /// Print a plan as a script for machines where this program does not run, or a snippet for Packer, cloud-init and others
     #[command(after_help = EXPORT_EXAMPLE)]
     Export(Box<ExportArgs>),
+    /// Pin packages by digest and signer, for builds that can be repeated
+    #[command(after_help = supply::LOCK_EXAMPLE)]
+    Lock(Box<LockArgs>),
+    /// Carry locked packages to where no network is
+    #[command(after_help = supply::BUNDLE_EXAMPLE)]
+    Bundle {
+        /// What to do
+        #[command(subcommand)]
+        command: BundleCommand,
+    },
+    /// List and check the keys that sign packages
+    #[command(after_help = supply::KEYS_EXAMPLE)]
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// List regions and their hosts, or the systems and what works there
     Regions(RegionsArgs),
     /// Print what an https URL holds, at first boot: no image needs curl for its activation
@@ -419,6 +440,17 @@ pub struct Wanted {
     /// A mirror of AWS's bucket; plain http is allowed here, the signature still decides
     #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
     pub mirror: Option<String>,
+    /// Take exactly the package that this file locks for the system, or exit with 5
+    #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE", conflicts_with_all = ["agent_version", "sha256"])]
+    pub lock: Option<PathBuf>,
+    /// Take the package from this bundle, and ask no network
+    #[arg(
+        long,
+        env = "SSMBAKE_BUNDLE",
+        value_name = "FILE",
+        conflicts_with_all = ["agent_version", "sha256", "mirror", "source", "lock"]
+    )]
+    pub bundle: Option<PathBuf>,
     /// Whether the agent is a package or a snap; auto takes the snap where a running system has one
     #[arg(long, env = "SSMBAKE_CHANNEL", default_value = "auto")]
     pub channel: ChannelArg,
@@ -488,21 +520,9 @@ pub struct ApplyArgs {
     /// Carry out a plan that `plan --report FILE` stored; refused when the tree has changed since
     #[arg(long, env = "SSMBAKE_PLAN", value_name = "FILE")]
     pub plan: Option<PathBuf>,
-    /// Accept packages signed by the keys of this OpenPGP certificate too; may be repeated
-    #[arg(long, env = "SSMBAKE_KEYRING", value_name = "FILE", value_delimiter = ',')]
-    pub keyring: Vec<PathBuf>,
-    /// Trust the CA certificates of this file for downloads; may be repeated
-    #[arg(long, env = "SSMBAKE_CA_FILE", value_name = "FILE", value_delimiter = ',')]
-    pub ca_file: Vec<PathBuf>,
-    /// The proxy to download through; else HTTPS_PROXY and HTTP_PROXY
-    #[arg(long, env = "SSMBAKE_DOWNLOAD_PROXY", value_name = "URL")]
-    pub download_proxy: Option<String>,
-    /// Keep verified packages in this directory
-    #[arg(long, env = "SSMBAKE_CACHE_DIR", value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
-    /// Seconds that all downloads may take together
-    #[arg(long, env = "SSMBAKE_TIMEOUT", default_value_t = 600, value_name = "SECONDS")]
-    pub timeout: u64,
+    /// The way to the package.
+    #[command(flatten)]
+    pub download: Download,
     /// Seconds to wait for package managers that run beside this program; a tree named with --root is not waited for
     #[arg(
         long,
@@ -511,9 +531,6 @@ pub struct ApplyArgs {
         value_name = "SECONDS"
     )]
     pub lock_timeout: u64,
-    /// Tries of a download after the first
-    #[arg(long, env = "SSMBAKE_RETRIES", default_value_t = 5, value_name = "N")]
-    pub retries: u32,
     /// Exit with 20 when something was changed
     #[arg(long, env = "SSMBAKE_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,

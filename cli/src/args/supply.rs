@@ -1,0 +1,192 @@
+//! Arguments of the verbs that pin, carry and serve packages, and of those about keys.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::SourceArg;
+
+/// How packages are downloaded and whose signatures count.
+#[derive(Debug, Clone, Args)]
+pub struct Download {
+    /// Accept packages signed by the keys of this OpenPGP certificate too; may be repeated
+    #[arg(long, env = "SSMBAKE_KEYRING", value_name = "FILE", value_delimiter = ',')]
+    pub keyring: Vec<PathBuf>,
+    /// Trust the CA certificates of this file for downloads; may be repeated
+    #[arg(long, env = "SSMBAKE_CA_FILE", value_name = "FILE", value_delimiter = ',')]
+    pub ca_file: Vec<PathBuf>,
+    /// The proxy to download through; else HTTPS_PROXY and HTTP_PROXY
+    #[arg(long, env = "SSMBAKE_DOWNLOAD_PROXY", value_name = "URL")]
+    pub download_proxy: Option<String>,
+    /// Keep verified packages in this directory
+    #[arg(long, env = "SSMBAKE_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Seconds that all downloads may take together
+    #[arg(long, env = "SSMBAKE_TIMEOUT", default_value_t = 600, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// Tries of a download after the first
+    #[arg(long, env = "SSMBAKE_RETRIES", default_value_t = 5, value_name = "N")]
+    pub retries: u32,
+}
+
+/// Which packages, and from which bucket.
+#[derive(Debug, Clone, Args)]
+pub struct Choice {
+    /// Systems of the catalog, such as debian-12, or all; may be repeated
+    #[arg(long, env = "SSMBAKE_OS", value_name = "OS", value_delimiter = ',')]
+    pub os: Vec<String>,
+    /// Architectures: amd64, arm64, armhf, i386; may be repeated
+    #[arg(
+        long,
+        env = "SSMBAKE_ARCH",
+        value_name = "ARCH",
+        value_delimiter = ',',
+        default_value = "amd64,arm64"
+    )]
+    pub arch: Vec<String>,
+    /// latest, stable, or a version such as 3.3.1957.0
+    #[arg(
+        long = "agent-version",
+        visible_alias = "version",
+        env = "SSMBAKE_AGENT_VERSION",
+        default_value = "latest"
+    )]
+    pub agent_version: String,
+    /// The region whose bucket to download from
+    #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// Which of AWS's buckets to download from
+    #[arg(long, env = "SSMBAKE_SOURCE", default_value = "regional")]
+    pub source: SourceArg,
+    /// A mirror of AWS's bucket
+    #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
+    pub mirror: Option<String>,
+}
+
+pub(super) const LOCK_EXAMPLE: &str = "Examples:
+  ssmbake lock --os debian-12,ubuntu-24.04 --arch amd64,arm64 --region eu-west-1
+  ssmbake apply --root /mnt/image --lock ssmbake.lock
+  ssmbake lock --check";
+
+/// What `lock` takes.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// Which packages.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// The lock file
+    #[arg(
+        long,
+        env = "SSMBAKE_LOCK",
+        default_value = "ssmbake.lock",
+        value_name = "FILE"
+    )]
+    pub out: PathBuf,
+    /// Say what has happened since the lock was made: newer versions, advisories, keys and roots that end soon
+    #[arg(long, conflicts_with = "os")]
+    pub check: bool,
+    /// With --check: ask no server for its newest version
+    #[arg(long, requires = "check")]
+    pub no_network: bool,
+    /// When it is, for --check.
+    #[command(flatten)]
+    pub when: When,
+    /// The way there.
+    #[command(flatten)]
+    pub download: Download,
+}
+
+/// The time that ends of validity are compared with.
+#[derive(Debug, Args)]
+pub struct When {
+    /// Judge as of this time, such as 2027-09-01T00:00:00Z, instead of now
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
+pub(super) const BUNDLE_EXAMPLE: &str = "Examples:
+  ssmbake bundle create --lock ssmbake.lock --out ssmbake.bundle
+  ssmbake bundle verify ssmbake.bundle
+  ssmbake apply --root /mnt/image --bundle ssmbake.bundle";
+
+/// What `bundle` does.
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Write everything that is locked into one file, the same bytes for the same lock
+    Create(BundleCreateArgs),
+    /// Check a bundle as `apply` will
+    Verify(BundleVerifyArgs),
+}
+
+/// What `bundle create` takes.
+#[derive(Debug, Args)]
+pub struct BundleCreateArgs {
+    /// The lock file
+    #[arg(
+        long,
+        env = "SSMBAKE_LOCK",
+        default_value = "ssmbake.lock",
+        value_name = "FILE"
+    )]
+    pub lock: PathBuf,
+    /// The bundle
+    #[arg(
+        long,
+        env = "SSMBAKE_OUT",
+        default_value = "ssmbake.bundle",
+        value_name = "FILE"
+    )]
+    pub out: PathBuf,
+    /// Fetch from this mirror instead of where the lock was made
+    #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
+    pub mirror: Option<String>,
+    /// The way there.
+    #[command(flatten)]
+    pub download: Download,
+}
+
+/// What `bundle verify` takes.
+#[derive(Debug, Args)]
+pub struct BundleVerifyArgs {
+    /// The bundle
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Whose signatures count.
+    #[command(flatten)]
+    pub download: Download,
+}
+
+pub(super) const KEYS_EXAMPLE: &str = "Examples:
+  ssmbake keys list
+  ssmbake keys check --at 2027-10-01T00:00:00Z
+  ssmbake keys check amazon-ssm-agent.deb amazon-ssm-agent.deb.sig";
+
+/// What `keys` does.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Print the keys that may have signed packages, and when each may have
+    List {
+        /// Keys of your own besides; may be repeated
+        #[arg(long, env = "SSMBAKE_KEYRING", value_name = "FILE", value_delimiter = ',')]
+        keyring: Vec<PathBuf>,
+    },
+    /// Say which keys and roots end within 90 days; with a package, whether its signature is good
+    Check(KeysCheckArgs),
+}
+
+/// What `keys check` takes.
+#[derive(Debug, Args)]
+pub struct KeysCheckArgs {
+    /// A package
+    #[arg(value_name = "PACKAGE")]
+    pub package: Option<PathBuf>,
+    /// Its signature; else PACKAGE.sig
+    #[arg(value_name = "SIGNATURE", requires = "package")]
+    pub signature: Option<PathBuf>,
+    /// Keys of your own besides; may be repeated
+    #[arg(long, env = "SSMBAKE_KEYRING", value_name = "FILE", value_delimiter = ',')]
+    pub keyring: Vec<PathBuf>,
+    /// When it is.
+    #[command(flatten)]
+    pub when: When,
+}

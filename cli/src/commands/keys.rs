@@ -1,0 +1,187 @@
+//! `keys`, and what ends soon.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use ssmbake_installers::acquire::{KeyRing, Voucher};
+use ssmbake_installers::supply::LockFile;
+use ssmbake_installers::supply::lockfile::{instant, seconds};
+
+use super::Session;
+use crate::args::{KeysCheckArgs, KeysCommand, When};
+use crate::exit::{self, Failure};
+use crate::host;
+
+/// What ends within it is told, seconds.
+const SOON: i64 = 90 * 86_400;
+
+/// Something that a check has found.
+pub(super) struct Remark {
+    is_failure: bool,
+    what: String,
+}
+
+impl Remark {
+    pub(super) fn failure(what: String) -> Self {
+        Self {
+            is_failure: true,
+            what,
+        }
+    }
+
+    pub(super) fn warning(what: String) -> Self {
+        Self {
+            is_failure: false,
+            what,
+        }
+    }
+}
+
+/// The packages of a lock, a line each.
+pub(super) fn rows(lock: &LockFile) -> String {
+    let mut text = String::new();
+    for one in &lock.package {
+        let _infallible = writeln!(
+            text,
+            "  {:<12} {:<14} {}  {}",
+            one.version.to_string(),
+            one.folder,
+            one.sha256,
+            one.systems.join(" ")
+        );
+    }
+    text
+}
+
+impl Session<'_> {
+    pub(super) fn keys(&self, command: &KeysCommand) -> Result<u8, Failure> {
+        match command {
+            KeysCommand::List { keyring } => {
+                let ring = self.ring(keyring)?;
+                let mut text = String::new();
+                let mut list = Vec::new();
+                for (fingerprint, from, until) in ring.keys() {
+                    let (from, until) = (instant(from), end(until));
+                    let _infallible = writeln!(text, "{fingerprint}  signs from {from} until {until}");
+                    list.push(json!({ "fingerprint": fingerprint, "from": from, "until": until }));
+                }
+                self.finish(&text, &list)?;
+                Ok(exit::OK)
+            }
+            KeysCommand::Check(args) => self.check_keys(args),
+        }
+    }
+
+    /// AWS's keys and those of `files`.
+    fn ring(&self, files: &[std::path::PathBuf]) -> Result<KeyRing, Failure> {
+        let mut ring = KeyRing::embedded(self.catalog)?;
+        for path in files {
+            ring.add_certificates(&host::read(path)?)?;
+        }
+        Ok(ring)
+    }
+
+    fn check_keys(&self, args: &KeysCheckArgs) -> Result<u8, Failure> {
+        let ring = self.ring(&args.keyring)?;
+        let Some(package) = &args.package else {
+            let remarks = self.ends_soon(&ring, &args.when)?;
+            return self.finish_remarks(&remarks, "no key and no root ends within 90 days");
+        };
+        let signature = match &args.signature {
+            Some(path) => host::read(path)?,
+            None => host::read(Path::new(&format!("{}.sig", package.display())))?,
+        };
+        let refused = |error| {
+            let what = format!("{}: {error}", package.display());
+            Failure::new(exit::VERIFICATION, what, "do not use the file")
+        };
+        let mut check = ring.begin(&signature).map_err(refused)?;
+        host::read_through(package, &mut |part| check.update(part))?;
+        let checked = check.finish().map_err(refused)?;
+        let Voucher::Signature(by) = &checked.voucher else {
+            return Err(Failure::new(exit::INTERNAL, "no signature", "please report this"));
+        };
+        let text = format!(
+            "{}: signed by {} at {} with {}\n",
+            package.display(),
+            by.fingerprint,
+            instant(by.signed_at),
+            by.digest_algorithm
+        );
+        self.finish(&text, &checked.voucher)?;
+        Ok(exit::OK)
+    }
+
+    /// The current signing key and the trust anchors whose end is near or past.
+    pub(super) fn ends_soon(&self, ring: &KeyRing, when: &When) -> Result<Vec<Remark>, Failure> {
+        let now = match &when.at {
+            None => host::now(),
+            Some(text) => seconds(text).ok_or_else(|| {
+                let hint = "give it as 2027-09-01T00:00:00Z";
+                Failure::new(exit::USAGE, format!("`{text}` is no time"), hint)
+            })?,
+        };
+        let mut remarks = Vec::new();
+        // Keys that ended still vouch for what they signed; one that can sign new packages has to be there.
+        match ring.keys().map(|(name, _, until)| (until, name)).max() {
+            Some((until, name)) if until <= now => remarks.push(Remark::failure(format!(
+                "the last signing key {name} ended at {}: newer packages have another key, and need a newer ssmbake or a \
+                 signed catalog",
+                end(until)
+            ))),
+            Some((until, name)) if until - now <= SOON => remarks.push(Remark::warning(format!(
+                "the signing key {name} ends at {}: packages of a later one need a newer ssmbake or a signed catalog",
+                end(until)
+            ))),
+            _ => {}
+        }
+        for anchor in self.catalog.anchors() {
+            let ends = [
+                ("expires", Some(&anchor.not_after)),
+                (
+                    "is no longer trusted by Mozilla's programme",
+                    anchor.distrust_after.as_ref(),
+                ),
+            ];
+            for (verb, at) in ends {
+                let Some(at) = at else { continue };
+                if seconds(at).is_some_and(|end| end - now <= SOON) {
+                    remarks.push(Remark::warning(format!(
+                        "the root {} {verb} at {at}",
+                        anchor.name
+                    )));
+                }
+            }
+        }
+        Ok(remarks)
+    }
+
+    pub(super) fn finish_remarks(&self, remarks: &[Remark], nothing: &str) -> Result<u8, Failure> {
+        let list: Vec<Value> = remarks
+            .iter()
+            .map(|remark| json!({ "failure": remark.is_failure, "what": remark.what }))
+            .collect();
+        let mut text = String::new();
+        for remark in remarks {
+            let word = if remark.is_failure { "FAIL" } else { "WARN" };
+            let _infallible = writeln!(text, "{word} {}", remark.what);
+        }
+        if remarks.is_empty() {
+            text = format!("{nothing}\n");
+        }
+        self.finish(&text, &json!({ "schema": 1, "remarks": list }))?;
+        Ok(match remarks.iter().any(|remark| remark.is_failure) {
+            true => exit::AUDIT,
+            false => exit::OK,
+        })
+    }
+}
+
+/// The end of a window, which a certificate without one never reaches.
+fn end(until: i64) -> String {
+    match until {
+        i64::MAX => "ever".to_owned(),
+        until => instant(until),
+    }
+}

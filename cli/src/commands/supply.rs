@@ -1,0 +1,270 @@
+//! `lock` and `bundle`, and what `apply` takes of them.
+
+use std::path::Path;
+
+use serde_json::json;
+use ssmbake_installers::plan::{Request, Source, VersionSpec};
+use ssmbake_installers::probe::Facts;
+use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Target, bundle};
+use ssmbake_manifests::{AgentVersion, Arch, Channel, Document, Os, PackageFormat};
+
+use super::Session;
+use super::keys::{Remark, rows};
+use super::network::Network;
+use crate::args::{BundleCommand, BundleCreateArgs, Choice, LockArgs, Wanted};
+use crate::exit::{self, Failure};
+use crate::{host, request};
+
+/// What `--lock` and `--bundle` name.
+pub(super) struct Pins {
+    lock: Option<LockFile>,
+    pub(super) bundle: Option<Bundle>,
+}
+
+impl Pins {
+    pub(super) fn read(wanted: &Wanted) -> Result<Self, Failure> {
+        let bundle = wanted.bundle.as_deref().map(Bundle::open).transpose()?;
+        let lock = match (&wanted.lock, &bundle) {
+            (Some(path), _) => Some(read_lock(path)?),
+            (None, Some(bundle)) => Some(bundle.lock().clone()),
+            (None, None) => None,
+        };
+        Ok(Self { lock, bundle })
+    }
+
+    /// Lets the request ask for the locked package of this system, and nothing else.
+    pub(super) fn take(
+        &self,
+        request: &mut Request,
+        wanted: &Wanted,
+        facts: &Facts,
+    ) -> Result<Option<Locked>, Failure> {
+        let Some(lock) = &self.lock else { return Ok(None) };
+        let locked = lock.find(&facts.os.value.id, facts.arch.value)?;
+        request.version = VersionSpec::Exact(locked.version);
+        request.sha256 = Some(locked.sha256.clone());
+        if self.bundle.is_some() {
+            request.source = Source::Mirror(bundle::BASE.to_owned());
+        } else if wanted.mirror.is_none()
+            && let Some(base) = locked.base_url()
+        {
+            request.source = Source::Mirror(base.to_owned());
+        }
+        Ok(Some(locked.clone()))
+    }
+}
+
+pub(super) fn read_lock(path: &Path) -> Result<LockFile, Failure> {
+    let bytes = host::read(path)?;
+    Ok(LockFile::parse(&String::from_utf8_lossy(&bytes))?)
+}
+
+impl Session<'_> {
+    pub(super) fn lock_file(&self, args: &LockArgs) -> Result<u8, Failure> {
+        let network = Network::new(self, &args.download);
+        if args.check {
+            return self.check_lock(args, &network);
+        }
+        let lock = self.make_lock(&args.choice, &network)?;
+        host::replace(&args.out, lock.render().as_bytes())?;
+        let text = format!(
+            "locked {} packages in {}\n",
+            lock.package.len(),
+            args.out.display()
+        );
+        self.finish(&text, &lock)?;
+        Ok(exit::OK)
+    }
+
+    /// Fetches and verifies each package that is chosen.
+    pub(super) fn make_lock(&self, choice: &Choice, network: &Network<'_>) -> Result<LockFile, Failure> {
+        let base = self.base_of(choice)?;
+        let targets = self.targets(choice, network, &base)?;
+        let (ring, temp_dir) = (network.ring()?, self.temp_dir());
+        let supplier = network.supplier(&ring, &temp_dir)?;
+        let mut locked = Vec::new();
+        for target in targets {
+            let verified = supplier.target(&target, &base)?;
+            let one = Locked::new(&target, &verified);
+            let text = format!("locked {} {} {}", one.version, one.folder, one.sha256);
+            self.console.event("locked", &text, json!(one));
+            locked.push(one);
+        }
+        Ok(LockFile::new(locked))
+    }
+
+    /// The bucket of a choice.
+    pub(super) fn base_of(&self, choice: &Choice) -> Result<String, Failure> {
+        let mut warnings = Vec::new();
+        let region = request::region(
+            choice.region.as_deref(),
+            self.environment,
+            self.catalog,
+            &mut warnings,
+        )?;
+        warnings.iter().for_each(|warning| self.console.warn(warning));
+        let source = request::source(choice.mirror.as_deref(), choice.source);
+        let base = source.base_url(region.as_ref(), self.catalog.agent());
+        base.ok_or_else(|| {
+            Failure::new(
+                exit::USAGE,
+                "a region is needed to download from",
+                "use --region eu-west-1 (or yours), or --source global",
+            )
+        })
+    }
+
+    fn targets(&self, choice: &Choice, network: &Network<'_>, base: &str) -> Result<Vec<Target>, Failure> {
+        let oses = self.chosen_oses(&choice.os)?;
+        let archs = choice
+            .arch
+            .iter()
+            .map(|word| request::arch(word))
+            .collect::<Result<Vec<Arch>, _>>()?;
+        let version: AgentVersion = match request::version(&choice.agent_version)? {
+            VersionSpec::Exact(version) => version,
+            VersionSpec::Latest => network.newest(base, Channel::Latest)?,
+            VersionSpec::Stable => network.newest(base, Channel::Stable)?,
+        };
+        let mut targets = supply::select(&oses, &archs, version);
+        let signed_since = self.catalog.agent().signature_since;
+        if choice.os.iter().any(|word| word == "all") {
+            targets.retain(|target| {
+                let is_signed = target.version >= signed_since;
+                if !is_signed {
+                    let systems = target.systems.join(", ");
+                    let why = format!(
+                        "left out: {} for {systems} was published without a signature",
+                        target.version
+                    );
+                    self.console.warn(&why);
+                }
+                is_signed
+            });
+        }
+        if let Some(target) = targets.iter().find(|target| target.version < signed_since) {
+            let what = format!(
+                "{} for {} was published without a signature",
+                target.version,
+                target.systems.join(", ")
+            );
+            return Err(Failure::new(
+                exit::VERIFICATION,
+                what,
+                "nobody vouches for it: name its SHA-256 to `apply` with --sha256",
+            ));
+        }
+        match targets.is_empty() {
+            true => Err(Failure::new(
+                exit::UNSUPPORTED,
+                "none of these systems has any of these architectures",
+                "`ssmbake regions --systems` lists systems",
+            )),
+            false => Ok(targets),
+        }
+    }
+
+    /// The systems of these words; `all` is those whose packages have signatures beside them.
+    fn chosen_oses(&self, words: &[String]) -> Result<Vec<&Os>, Failure> {
+        if words.is_empty() {
+            return Err(Failure::new(
+                exit::USAGE,
+                "no system is named",
+                "use --os debian-12 (or yours), or --os all",
+            ));
+        }
+        let mut oses = Vec::new();
+        for word in words {
+            if word == "all" {
+                oses.extend(self.catalog.oses());
+                continue;
+            }
+            let os = self.catalog.os(word).ok_or_else(|| {
+                let known: Vec<&str> = self.catalog.oses().iter().map(|os| os.id.as_str()).collect();
+                Failure::new(
+                    exit::USAGE,
+                    format!("no system `{word}` is known"),
+                    format!("one of {}", known.join(", ")),
+                )
+            })?;
+            oses.push(os);
+        }
+        oses.retain(|os| os.package != PackageFormat::Exe);
+        Ok(oses)
+    }
+
+    fn check_lock(&self, args: &LockArgs, network: &Network<'_>) -> Result<u8, Failure> {
+        let lock = read_lock(&args.out)?;
+        let ring = network.ring()?;
+        let mut remarks = Vec::new();
+        let mut bases: Vec<&str> = Vec::new();
+        for locked in &lock.package {
+            let name = format!("{} {}", locked.version, locked.folder);
+            for advisory in self.catalog.agent().advisories_for(locked.version) {
+                let what = format!(
+                    "{name}: {} ({}), fixed in {}",
+                    advisory.summary, advisory.id, advisory.fixed_in
+                );
+                remarks.push(Remark::failure(what));
+            }
+            if ring
+                .keys()
+                .all(|(fingerprint, ..)| fingerprint != locked.signer.key)
+            {
+                let what = format!("{name}: its signer {} is not in the key ring", locked.signer.key);
+                remarks.push(Remark::failure(what));
+            }
+            bases.extend(locked.base_url());
+        }
+        bases.sort_unstable();
+        bases.dedup();
+        for base in bases.into_iter().filter(|_| !args.no_network) {
+            let newest = network.newest(base, Channel::Latest)?;
+            let is_older = |one: &&Locked| one.base_url() == Some(base) && one.version < newest;
+            for locked in lock.package.iter().filter(is_older) {
+                let what = format!("{} {}: {newest} is newer", locked.version, locked.folder);
+                remarks.push(Remark::warning(what));
+            }
+        }
+        remarks.extend(self.ends_soon(&ring, &args.when)?);
+        self.finish_remarks(&remarks, "nothing has happened since the lock was made")
+    }
+
+    pub(super) fn bundle(&self, command: &BundleCommand) -> Result<u8, Failure> {
+        match command {
+            BundleCommand::Create(args) => self.create_bundle(args),
+            BundleCommand::Verify(args) => {
+                let found = Bundle::open(&args.file)?;
+                let network = Network::new(self, &args.download);
+                let (ring, temp_dir) = (network.ring()?, self.temp_dir());
+                let lock = found.lock().clone();
+                let network = network.or_bundle(Some(Bundle::open(&args.file)?));
+                found.verify(&network.supplier(&ring, &temp_dir)?)?;
+                let text = format!("{} packages are good:\n{}", lock.package.len(), rows(&lock));
+                self.finish(&text, &lock)?;
+                Ok(exit::OK)
+            }
+        }
+    }
+
+    fn create_bundle(&self, args: &BundleCreateArgs) -> Result<u8, Failure> {
+        let lock = read_lock(&args.lock)?;
+        let network = Network::new(self, &args.download);
+        let (ring, temp_dir) = (network.ring()?, self.temp_dir());
+        let document: Document = self.catalog.own_document();
+        let contents = bundle::Contents {
+            lock: &lock,
+            document: &document,
+        };
+        let mirror = args.mirror.as_deref().map(|url| url.trim_end_matches('/'));
+        bundle::create(&network.supplier(&ring, &temp_dir)?, contents, mirror, &args.out)?;
+        let text = format!(
+            "bundled {} packages in {}\n{}",
+            lock.package.len(),
+            args.out.display(),
+            rows(&lock)
+        );
+        self.finish(&text, &lock)?;
+        Ok(exit::OK)
+    }
+}

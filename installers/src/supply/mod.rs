@@ -1,0 +1,78 @@
+//! Supply: packages that are pinned, carried to where no network is, and served to many. Nothing here touches a target.
+
+pub mod bundle;
+pub mod lockfile;
+pub mod selection;
+
+use std::path::Path;
+
+use ssmbake_manifests::{AgentFacts, hex};
+
+pub use bundle::Bundle;
+pub use lockfile::{LockError, LockFile, Locked};
+pub use selection::{Target, select};
+
+use crate::acquire::store::Store;
+use crate::acquire::{self, AcquireError, FetchRequest, KeyRing, Origin, Progress, Verified};
+use crate::error::IoError;
+
+/// Where packages come from, who may have signed them, and what is needed on the way.
+#[derive(Clone, Copy)]
+pub struct Supplier<'a> {
+    /// A server or a bundle.
+    pub origin: &'a dyn Origin,
+    /// The keys that count.
+    pub ring: &'a KeyRing,
+    /// How releases are published.
+    pub agent: &'a AgentFacts,
+    /// For private files.
+    pub temp_dir: &'a Path,
+    /// Told of downloads.
+    pub progress: &'a dyn Progress,
+}
+
+impl Supplier<'_> {
+    /// A package of a lock from where it was, or from `base_url`: the very bytes and the very signature.
+    pub fn locked(&self, locked: &Locked, base_url: Option<&str>) -> Result<Verified, SupplyError> {
+        let base = base_url.or_else(|| locked.base_url()).unwrap_or_default();
+        let mut request = locked.target().request(base, self.temp_dir);
+        request.pin = hex::digest(&locked.sha256);
+        let verified = self.fetch(&request)?;
+        locked.expect(&verified)?;
+        Ok(verified)
+    }
+
+    /// A package of a target, as `base_url` has it.
+    pub fn target(&self, target: &Target, base_url: &str) -> Result<Verified, AcquireError> {
+        self.fetch(&target.request(base_url, self.temp_dir))
+    }
+
+    fn fetch(&self, request: &FetchRequest) -> Result<Verified, AcquireError> {
+        let private = || Store::new(None, self.temp_dir).private_file();
+        acquire::fetch(
+            self.origin,
+            self.ring,
+            self.agent,
+            request,
+            &private,
+            self.progress,
+        )
+    }
+}
+
+/// Why nothing was pinned, carried or served.
+#[derive(Debug, thiserror::Error)]
+pub enum SupplyError {
+    /// A bundle that is none.
+    #[error("the bundle is malformed: {0}")]
+    Malformed(String),
+    /// The lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A package, or the way there.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    /// The build machine's disk.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}

@@ -10,6 +10,8 @@
 //! | [`apply`], [`revert`], [`receipt`] | plan → changed tree, and back |
 //! | [`audit`] | root → report |
 //! | [`activation`] | registration at first boot |
+//! | [`attest`] | receipt → bill of materials, provenance |
+//! | [`supply`] | packages pinned in a lock, carried in a bundle, served by a mirror |
 //! | [`seal`] | what belongs to one machine leaves the tree |
 //! | [`export`] | plan → script |
 //! | [`selinux`] | labels of new files |
@@ -21,6 +23,7 @@
 pub mod acquire;
 pub mod activation;
 pub mod apply;
+pub mod attest;
 pub mod audit;
 pub mod config;
 mod digest;

@@ -131,6 +131,9 @@ pub enum Command {
 const APPLY_EXAMPLE: &str = "Examples:
   ssmbake apply --root /mnt/image --region eu-west-1 --fast-connect
 
+  with what was placed and whence, for others to read:
+  ssmbake apply --root /mnt/image --lock ssmbake.lock --sbom image.cdx.json --provenance image.slsa.json
+
   machines outside of EC2, which register at their first boot:
   ssmbake apply --root /mnt/image --region eu-west-1 --target hybrid --activation-source auto";
 
@@ -531,6 +534,12 @@ pub struct ApplyArgs {
         value_name = "SECONDS"
     )]
     pub lock_timeout: u64,
+    /// Write what was placed as a bill of materials: SPDX 2.3 where the name ends in .spdx.json, else CycloneDX 1.6; may be repeated
+    #[arg(long, env = "SSMBAKE_SBOM", value_name = "FILE", value_delimiter = ',')]
+    pub sbom: Vec<PathBuf>,
+    /// Write whence it came, by which key, and into what, as an in-toto statement with SLSA provenance 1
+    #[arg(long, env = "SSMBAKE_PROVENANCE", value_name = "FILE")]
+    pub provenance: Option<PathBuf>,
     /// Exit with 20 when something was changed
     #[arg(long, env = "SSMBAKE_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::{ArgMatches, CommandFactory};
 use serde_json::{Value, json};
 use ssmbake_installers::apply::{ApplyError, Host};
+use ssmbake_installers::attest::{self, Sbom, Subject};
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::interrupt::Interrupt;
 use ssmbake_installers::locks::{self, Locks};
@@ -22,7 +23,7 @@ use ssmbake_installers::plan::{Carrier, Plan, Request};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::{self, Settled};
-use ssmbake_installers::{apply, plan, revert};
+use ssmbake_installers::{apply, plan, receipt, revert};
 use ssmbake_manifests::{Catalog, catalog};
 
 use self::network::Network;
@@ -253,6 +254,7 @@ impl Session<'_> {
                 kept.path, kept.offered
             ));
         }
+        self.attest(args, &root, &facts, &plan.request)?;
         let text = match outcome.changed.len() {
             0 => "nothing changed: all is as wanted\n".to_owned(),
             count => format!("changed {count} paths in {}\n", root.host_path().display()),
@@ -261,6 +263,37 @@ impl Session<'_> {
         self.finish(&text, &document)?;
         let changed = !outcome.changed.is_empty() && args.detailed_exitcode;
         Ok(if changed { exit::CHANGED } else { exit::OK })
+    }
+
+    /// The documents that were asked for, of what is in the tree by now.
+    fn attest(&self, args: &ApplyArgs, root: &Root, facts: &Facts, request: &Request) -> Result<(), Failure> {
+        if args.sbom.is_empty() && args.provenance.is_none() {
+            return Ok(());
+        }
+        let Some(receipt) = receipt::read(root)? else {
+            self.console
+                .warn("nothing is in this tree by ssmbake: there is nothing to write a bill of materials of");
+            return Ok(());
+        };
+        let subject = Subject {
+            facts,
+            receipt: &receipt,
+            request,
+            epoch: self.epoch()?,
+        };
+        for path in &args.sbom {
+            let format = match path.to_string_lossy().ends_with(".spdx.json") {
+                true => Sbom::Spdx,
+                false => Sbom::CycloneDx,
+            };
+            let document = attest::sbom(format, &subject, root)?;
+            host::replace(path, format!("{document:#}\n").as_bytes())?;
+        }
+        if let Some(path) = &args.provenance {
+            let document = attest::provenance(&subject);
+            host::replace(path, format!("{document:#}\n").as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The package managers' locks, waited for where such programs run beside this one.

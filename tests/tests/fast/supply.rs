@@ -303,7 +303,7 @@ fn tampered_bundles_are_refused() {
     let package = find(&fs::read(deb(V1)).expect("package"));
     let file = dir.path().join("bundle");
     let tree = MiniTree::debian();
-    let mut try_with = |bytes: &[u8], apply_too: bool| {
+    let try_with = |bytes: &[u8], apply_too: bool| {
         fs::write(&file, bytes).expect("bundle");
         let mut verify = ssmbake(&["bundle", "verify"]);
         let (code, _, err) = outcome(verify.arg(&file).arg("--keyring").arg(&world().keyring));

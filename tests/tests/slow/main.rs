@@ -9,6 +9,7 @@
 mod account;
 mod airgap;
 mod ansible;
+mod attest;
 mod debian;
 mod export;
 mod families;

@@ -1,0 +1,91 @@
+//! SPDX 2.3, JSON: https://spdx.github.io/spdx-spec/v2.3/
+
+use serde_json::{Value, json};
+
+use super::{Subject, vouched};
+use crate::error::IoError;
+use crate::packages::PACKAGE;
+
+pub(super) fn render(
+    subject: &Subject<'_>,
+    sha1: &dyn Fn(&str) -> Result<Option<String>, IoError>,
+) -> Result<Value, IoError> {
+    let os = &subject.facts.os.value;
+    let image = "SPDXRef-image";
+    let agent = "SPDXRef-agent";
+    let mut packages = vec![json!({
+        "SPDXID": image,
+        "name": os.name,
+        "versionInfo": os.version,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": false,
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "primaryPackagePurpose": "OPERATING-SYSTEM",
+    })];
+    let relation = |from: &str, kind: &str, to: &str| json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to });
+    let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", image)];
+    if let Some(package) = subject.package() {
+        packages.push(json!({
+            "SPDXID": agent,
+            "name": PACKAGE,
+            "versionInfo": package.version,
+            "supplier": "Organization: Amazon Web Services",
+            "downloadLocation": location(&package.url),
+            "filesAnalyzed": false,
+            "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "Apache-2.0",
+            "copyrightText": "NOASSERTION",
+            "comment": format!("vouched for by {}", vouched(package)),
+            "externalRefs": [{
+                "referenceCategory": "PACKAGE-MANAGER",
+                "referenceType": "purl",
+                "referenceLocator": subject.purl(package),
+            }],
+        }));
+        relations.push(relation(image, "CONTAINS", agent));
+    }
+    let mut files = Vec::new();
+    for (number, (path, sha256)) in subject.files().enumerate() {
+        let id = format!("SPDXRef-file-{number}");
+        // SPDX wants it of every file; one that is gone since is no file of the image.
+        let Some(sha1) = sha1(path)? else { continue };
+        files.push(json!({
+            "SPDXID": id,
+            "fileName": format!(".{path}"),
+            "checksums": [
+                { "algorithm": "SHA1", "checksumValue": sha1 },
+                { "algorithm": "SHA256", "checksumValue": sha256 },
+            ],
+            "licenseConcluded": "NOASSERTION",
+            "licenseInfoInFiles": ["NOASSERTION"],
+            "copyrightText": "NOASSERTION",
+        }));
+        relations.push(relation("SPDXRef-DOCUMENT", "DESCRIBES", &id));
+    }
+    Ok(json!({
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": format!("{PACKAGE} in {} ({})", os.name, subject.facts.arch.value),
+        "documentNamespace": format!("https://ssmbake.invalid/spdx/{}", subject.uuid()),
+        "creationInfo": {
+            "created": subject.time(),
+            "creators": [format!("Tool: ssmbake-{}", subject.receipt.ssmbake)],
+        },
+        "packages": packages,
+        "files": files,
+        "relationships": relations,
+    }))
+}
+
+/// A bundle is no place that others can download from.
+fn location(url: &str) -> &str {
+    if url.starts_with("http") {
+        url
+    } else {
+        "NOASSERTION"
+    }
+}

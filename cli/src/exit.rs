@@ -7,7 +7,7 @@ use ssmbake_installers::error::IoError;
 use ssmbake_installers::packages::PackageError;
 use ssmbake_installers::plan::PlanError;
 use ssmbake_installers::probe::ProbeError;
-use ssmbake_installers::supply::{LockError, SupplyError};
+use ssmbake_installers::supply::{LockError, MirrorError, SupplyError};
 use ssmbake_installers::txn::{JournalError, TxnError};
 
 /// All is as wanted.
@@ -242,6 +242,21 @@ impl From<SupplyError> for Failure {
             SupplyError::Lock(error) => error.into(),
             SupplyError::Acquire(error) => error.into(),
             SupplyError::Io(error) => error.into(),
+        }
+    }
+}
+
+impl From<MirrorError> for Failure {
+    fn from(error: MirrorError) -> Self {
+        match error {
+            MirrorError::Place { .. } => Self::new(
+                USAGE,
+                error,
+                "give a directory, or s3://BUCKET/PREFIX with AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set",
+            ),
+            MirrorError::Store { .. } => Self::new(NETWORK, error, "check place, credentials and room"),
+            MirrorError::Supply(error) => error.into(),
+            MirrorError::Io(error) => error.into(),
         }
     }
 }

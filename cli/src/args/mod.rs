@@ -100,6 +100,13 @@ pub enum Command {
         #[command(subcommand)]
         command: BundleCommand,
     },
+    /// Serve packages to many machines from storage and web servers that exist
+    #[command(after_help = supply::MIRROR_EXAMPLE)]
+    Mirror {
+        /// What to do
+        #[command(subcommand)]
+        command: MirrorCommand,
+    },
     /// List and check the keys that sign packages
     #[command(after_help = supply::KEYS_EXAMPLE)]
     Keys {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::SourceArg;
 
@@ -154,6 +154,55 @@ pub struct BundleVerifyArgs {
     /// Whose signatures count.
     #[command(flatten)]
     pub download: Download,
+}
+
+pub(super) const MIRROR_EXAMPLE: &str = "Examples:
+  ssmbake mirror sync --to /srv/www/ssm --lock ssmbake.lock
+  ssmbake mirror sync --to s3://my-bucket/ssm --os debian-12 --arch amd64 --region eu-west-1
+  ssmbake apply --root /mnt/image --mirror https://mirror.example.com/ssm";
+
+/// What `mirror` does.
+#[derive(Debug, Subcommand)]
+pub enum MirrorCommand {
+    /// Bring a directory or a bucket up to date, in the layout of AWS's own buckets
+    Sync(Box<MirrorSyncArgs>),
+}
+
+/// What `mirror sync` takes.
+#[derive(Debug, Args)]
+pub struct MirrorSyncArgs {
+    /// A directory, or s3://BUCKET/PREFIX with credentials, region and endpoint from AWS_… variables
+    #[arg(long, env = "SSMBAKE_TO", value_name = "PLACE")]
+    pub to: String,
+    /// Mirror what this file locks
+    #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE", conflicts_with_all = ["os", "agent_version"])]
+    pub lock: Option<PathBuf>,
+    /// Which packages, without a lock.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Under which names the newest version is offered besides its own
+    #[arg(
+        long,
+        env = "SSMBAKE_OFFER",
+        value_delimiter = ',',
+        default_value = "latest,stable"
+    )]
+    pub offer: Vec<OfferArg>,
+    /// Packages at the same time
+    #[arg(long, env = "SSMBAKE_JOBS", default_value_t = 4, value_name = "N")]
+    pub jobs: usize,
+    /// The way there.
+    #[command(flatten)]
+    pub download: Download,
+}
+
+/// Names of the newest version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OfferArg {
+    /// `latest`
+    Latest,
+    /// `stable`
+    Stable,
 }
 
 pub(super) const KEYS_EXAMPLE: &str = "Examples:

@@ -29,7 +29,7 @@ use ssmbake_manifests::{Catalog, catalog};
 use self::network::Network;
 use self::supply::Pins;
 use crate::Environment;
-use crate::args::{ApplyArgs, Cli, Command, PlanOf, Wanted, told};
+use crate::args::{ApplyArgs, Cli, Command, MirrorCommand, PlanOf, Wanted, told};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
@@ -84,6 +84,9 @@ pub(crate) fn run(
         Command::Export(args) => session.export(args, &told(matches)),
         Command::Lock(args) => session.lock_file(args),
         Command::Bundle { command } => session.bundle(command),
+        Command::Mirror {
+            command: MirrorCommand::Sync(args),
+        } => session.sync_mirror(args),
         Command::Keys { command } => session.keys(command),
         Command::Regions(args) => session.regions(args),
         Command::Activation { url } => session.activation(url),

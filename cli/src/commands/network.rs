@@ -58,7 +58,7 @@ impl<'a> Network<'a> {
         Self { bundle, ..self }
     }
 
-    fn origin(&self) -> Result<&dyn Origin, Failure> {
+    fn origin(&self) -> Result<&(dyn Origin + Sync), Failure> {
         match &self.bundle {
             Some(bundle) => Ok(bundle),
             None => Ok(self.transport()?),
@@ -89,6 +89,7 @@ impl<'a> Network<'a> {
             ring,
             agent: self.session.catalog.agent(),
             temp_dir,
+            cache: self.args.cache_dir.as_deref(),
             progress: self.session.console,
         })
     }

@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::json;
 use ssmbake_installers::plan::{Request, Source, VersionSpec};
 use ssmbake_installers::probe::Facts;
-use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Target, bundle};
+use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Mirror, Placed, Target, bundle, mirror};
 use ssmbake_manifests::{AgentVersion, Arch, Channel, Document, Os, PackageFormat};
 
 use super::Session;
 use super::keys::{Remark, rows};
-use super::network::Network;
-use crate::args::{BundleCommand, BundleCreateArgs, Choice, LockArgs, Wanted};
+use super::network::{Network, roots_der};
+use crate::args::{BundleCommand, BundleCreateArgs, Choice, LockArgs, MirrorSyncArgs, OfferArg, Wanted};
 use crate::exit::{self, Failure};
 use crate::{host, request};
 
@@ -57,6 +57,13 @@ impl Pins {
 pub(super) fn read_lock(path: &Path) -> Result<LockFile, Failure> {
     let bytes = host::read(path)?;
     Ok(LockFile::parse(&String::from_utf8_lossy(&bytes))?)
+}
+
+fn channel_of(offer: &OfferArg) -> Channel {
+    match offer {
+        OfferArg::Latest => Channel::Latest,
+        OfferArg::Stable => Channel::Stable,
+    }
 }
 
 impl Session<'_> {
@@ -245,6 +252,42 @@ impl Session<'_> {
                 Ok(exit::OK)
             }
         }
+    }
+
+    pub(super) fn sync_mirror(&self, args: &MirrorSyncArgs) -> Result<u8, Failure> {
+        let network = Network::new(self, &args.download);
+        let base = args.choice.mirror.clone();
+        let wanted: Vec<mirror::Wanted> = match &args.lock {
+            Some(path) => {
+                let lock = read_lock(path)?;
+                let from = |locked| mirror::Wanted::Locked(locked, base.clone());
+                lock.package.into_iter().map(from).collect()
+            }
+            None => {
+                let base = self.base_of(&args.choice)?;
+                let targets = self.targets(&args.choice, &network, &base)?;
+                let from = |target| mirror::Wanted::Chosen(target, base.clone());
+                targets.into_iter().map(from).collect()
+            }
+        };
+        let mut channels: Vec<Channel> = args.offer.iter().map(channel_of).collect();
+        channels.dedup();
+        let (ring, temp_dir) = (network.ring()?, self.temp_dir());
+        let roots = roots_der(self, &args.download.ca_file)?;
+        let to = Mirror::open(&args.to, self.environment, &roots, args.download.retries)?;
+        let told = |locked: &Locked, placed| {
+            let (name, word) = match placed {
+                Placed::Kept => ("kept", "is there"),
+                Placed::Written => ("written", "is there now"),
+            };
+            let text = format!("{} {} {word}", locked.version, locked.folder);
+            self.console.event(name, &text, json!(locked));
+        };
+        let supplier = network.supplier(&ring, &temp_dir)?;
+        let lock = to.sync(&supplier, &wanted, &channels, args.jobs, &told)?;
+        let text = format!("{} packages are in {}\n", lock.package.len(), args.to);
+        self.finish(&text, &lock)?;
+        Ok(exit::OK)
     }
 
     fn create_bundle(&self, args: &BundleCreateArgs) -> Result<u8, Failure> {

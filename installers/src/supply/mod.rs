@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod lockfile;
+pub mod mirror;
 pub mod selection;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use ssmbake_manifests::{AgentFacts, hex};
 
 pub use bundle::Bundle;
 pub use lockfile::{LockError, LockFile, Locked};
+pub use mirror::{Mirror, MirrorError, Placed};
 pub use selection::{Target, select};
 
 use crate::acquire::store::Store;
@@ -20,13 +22,15 @@ use crate::error::IoError;
 #[derive(Clone, Copy)]
 pub struct Supplier<'a> {
     /// A server or a bundle.
-    pub origin: &'a dyn Origin,
+    pub origin: &'a (dyn Origin + Sync),
     /// The keys that count.
     pub ring: &'a KeyRing,
     /// How releases are published.
     pub agent: &'a AgentFacts,
     /// For private files.
     pub temp_dir: &'a Path,
+    /// Where verified packages are kept; none: nowhere.
+    pub cache: Option<&'a Path>,
     /// Told of downloads.
     pub progress: &'a dyn Progress,
 }
@@ -35,25 +39,38 @@ impl Supplier<'_> {
     /// A package of a lock from where it was, or from `base_url`: the very bytes and the very signature.
     pub fn locked(&self, locked: &Locked, base_url: Option<&str>) -> Result<Verified, SupplyError> {
         let base = base_url.or_else(|| locked.base_url()).unwrap_or_default();
-        let mut request = locked.target().request(base, self.temp_dir);
-        request.pin = hex::digest(&locked.sha256);
-        let verified = self.fetch(&request)?;
+        let verified = self.fetch(&locked.target(), base, hex::digest(&locked.sha256))?;
         locked.expect(&verified)?;
         Ok(verified)
     }
 
     /// A package of a target, as `base_url` has it.
     pub fn target(&self, target: &Target, base_url: &str) -> Result<Verified, AcquireError> {
-        self.fetch(&target.request(base_url, self.temp_dir))
+        self.fetch(target, base_url, None)
     }
 
-    fn fetch(&self, request: &FetchRequest) -> Result<Verified, AcquireError> {
+    fn fetch(
+        &self,
+        target: &Target,
+        base_url: &str,
+        pin: Option<[u8; 32]>,
+    ) -> Result<Verified, AcquireError> {
         let private = || Store::new(None, self.temp_dir).private_file();
+        let request = FetchRequest {
+            base_url: base_url.to_owned(),
+            version: target.version,
+            folder: target.folder.clone(),
+            format: target.format,
+            arch: target.arch,
+            pin,
+            cache: self.cache.map(Path::to_owned),
+            temp_dir: self.temp_dir.to_owned(),
+        };
         acquire::fetch(
             self.origin,
             self.ring,
             self.agent,
-            request,
+            &request,
             &private,
             self.progress,
         )

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use ssmbake_manifests::{AgentVersion, Arch, Os, PackageFormat};
 
-use crate::acquire::FetchRequest;
-
 /// One package and the systems that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -19,22 +17,6 @@ pub struct Target {
     pub arch: Arch,
     /// Ids of the catalog's, in order.
     pub systems: Vec<String>,
-}
-
-impl Target {
-    /// What to fetch from `base_url`, without a pin or a cache.
-    pub fn request(&self, base_url: &str, temp_dir: &std::path::Path) -> FetchRequest {
-        FetchRequest {
-            base_url: base_url.to_owned(),
-            version: self.version,
-            folder: self.folder.clone(),
-            format: self.format,
-            arch: self.arch,
-            pin: None,
-            cache: None,
-            temp_dir: temp_dir.to_owned(),
-        }
-    }
 }
 
 /// The packages of `version` for each of `oses` on each of `archs` that it has, ordered by folder and version.

@@ -353,3 +353,203 @@ fn tampered_bundles_are_refused() {
         "{names:?}"
     );
 }
+
+fn sync(to: &str, words: &[&str]) -> std::process::Command {
+    let mut command = ssmbake(&["mirror", "sync", "--to", to, "--keyring"]);
+    command
+        .arg(&world().keyring)
+        .args(words)
+        .env("SSMBAKE_RETRIES", "1");
+    command
+}
+
+/// Every file below `dir`, by its path.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).expect("list").flatten() {
+            match entry.path() {
+                path if path.is_dir() => open.push(path),
+                path => {
+                    let name = path
+                        .strip_prefix(dir)
+                        .expect("below")
+                        .to_str()
+                        .expect("UTF-8")
+                        .to_owned();
+                    found.push((name, fs::read(&path).expect("file")));
+                }
+            }
+        }
+    }
+    found.sort();
+    found.retain(|(name, _)| name != ".ssmbake-writer");
+    found
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    files(dir).into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn a_mirror_has_the_layout_of_the_bucket() {
+    let (mirror, dir) = (mirror(), place());
+    let path = lock(&mirror, dir.path());
+    let to = dir.path().join("www/ssm");
+    let (to, lock) = (to.to_str().expect("UTF-8"), path.to_str().expect("UTF-8"));
+    let out = must(&mut sync(to, &["--lock", lock])).stdout;
+    assert!(String::from_utf8_lossy(&out).contains("3.3.1957.0 debian_amd64 is there now"));
+    let wanted = [
+        "3.3.1957.0/debian_amd64/amazon-ssm-agent.deb",
+        "3.3.1957.0/debian_amd64/amazon-ssm-agent.deb.sig",
+        "latest/VERSION",
+        "latest/debian_amd64/amazon-ssm-agent.deb",
+        "latest/debian_amd64/amazon-ssm-agent.deb.sig",
+        "stable/VERSION",
+        "stable/debian_amd64/amazon-ssm-agent.deb",
+        "stable/debian_amd64/amazon-ssm-agent.deb.sig",
+    ];
+    assert_eq!(names(Path::new(to)), wanted);
+    let package = fs::read(deb(V1)).expect("package");
+    assert!(fs::read(Path::new(to).join(wanted[3])).expect("package") == package);
+    assert_eq!(
+        fs::read(Path::new(to).join("latest/VERSION")).expect("version"),
+        b"3.3.1957.0\n"
+    );
+
+    // Any server that offers the directory is a mirror.
+    let server = Mirror::http();
+    for (name, bytes) in files(Path::new(to)) {
+        server.put(&name, bytes);
+    }
+    let tree = MiniTree::debian();
+    let mut apply = ssmbake(&["apply", "--mirror", &server.url, "--version", "stable", "--root"]);
+    must(apply.arg(tree.path()).arg("--keyring").arg(&world().keyring));
+
+    // What is there is not fetched again; what was changed there is.
+    let requests = mirror.requests();
+    let out = must(&mut sync(to, &["--lock", lock])).stdout;
+    assert!(String::from_utf8_lossy(&out).contains("3.3.1957.0 debian_amd64 is there\n"));
+    assert_eq!(mirror.requests(), requests);
+    let mut bytes = package.clone();
+    bytes[100] ^= 1;
+    fs::write(Path::new(to).join(wanted[0]), bytes).expect("package");
+    must(&mut sync(to, &["--lock", lock]));
+    assert!(fs::read(Path::new(to).join(wanted[0])).expect("package") == package);
+}
+
+#[test]
+fn a_mirror_names_a_version_when_all_of_it_is_there() {
+    let (mirror, dir) = (mirror(), place());
+    for version in [V1, V2] {
+        let package = AgentPackage {
+            arch: "arm64".to_owned(),
+            ..AgentPackage::new(version)
+        }
+        .build(dir.path());
+        mirror.publish(version, "debian_arm64", &package, &world().signer.sign(&package));
+    }
+    let to = dir.path().join("www");
+    let to = to.to_str().expect("UTF-8");
+    let words = [
+        "--os",
+        "debian-12",
+        "--mirror",
+        &mirror.url,
+        "--jobs",
+        "1",
+        "--offer",
+        "latest",
+        "--version",
+    ];
+    let broken = format!("{V2}/debian_arm64/amazon-ssm-agent.deb");
+    mirror.fault(&broken, ssmbake_tests::mirror::Fault::CutShort(2));
+    let run = |version: &str| outcome(&mut sync(to, &[&words[..], &[version]].concat()));
+    let (code, _, err) = run(V2);
+    assert_eq!(code, 6, "{err}");
+    let done = format!("{V2}/debian_amd64/amazon-ssm-agent.deb");
+    let there = names(Path::new(to));
+    assert!(
+        there.contains(&done) && !there.iter().any(|name| name.starts_with("latest")),
+        "{there:?}"
+    );
+    let (code, _, err) = run("latest");
+    assert_eq!(code, 0, "{err}");
+    let version = || fs::read_to_string(Path::new(to).join("latest/VERSION")).expect("version");
+    assert_eq!(version(), format!("{V2}\n"));
+    // An older one is offered by its own name only.
+    let newest = fs::read(Path::new(to).join("latest/debian_amd64/amazon-ssm-agent.deb")).expect("package");
+    assert_eq!(run(V1).0, 0);
+    assert_eq!(version(), format!("{V2}\n"));
+    let kept = fs::read(Path::new(to).join("latest/debian_amd64/amazon-ssm-agent.deb")).expect("package");
+    assert!(
+        kept == newest && names(Path::new(to)).contains(&format!("{V1}/debian_arm64/amazon-ssm-agent.deb"))
+    );
+    for (words, code) in [
+        (&["--os", "debian-12"][..], 2),
+        (&["--mirror", &mirror.url], 2),
+        (
+            &[
+                "--os",
+                "debian-12",
+                "--mirror",
+                &mirror.url,
+                "--version",
+                "1.1.1.1",
+            ],
+            5,
+        ),
+    ] {
+        let (got, _, err) = outcome(&mut sync(to, words));
+        assert_eq!(got, code, "{words:?}: {err}");
+    }
+    let (code, _, err) = outcome(&mut sync(
+        "s3://bucket",
+        &["--os", "debian-12", "--mirror", &mirror.url],
+    ));
+    assert!(code == 6 || code == 2, "{code}: {err}");
+}
+
+#[test]
+fn two_writers_and_a_killed_one_leave_a_whole_mirror() {
+    let (mirror, dir) = (mirror(), place());
+    let path = lock(&mirror, dir.path());
+    let to = dir.path().join("www");
+    let (to, lock) = (to.to_str().expect("UTF-8"), path.to_str().expect("UTF-8"));
+    let package = format!("{V1}/{FOLDER}/amazon-ssm-agent.deb");
+    mirror.fault(&package, ssmbake_tests::mirror::Fault::Stall);
+    let mut killed = sync(to, &["--lock", lock]).spawn().expect("start");
+    while mirror.requests() < 4 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    killed.kill().expect("kill");
+    killed.wait().expect("end");
+    mirror.fault(&package, ssmbake_tests::mirror::Fault::CutShort(0));
+    let older = [
+        "--os",
+        "debian-12",
+        "--arch",
+        "amd64",
+        "--mirror",
+        &mirror.url,
+        "--version",
+    ];
+    let mut writers: Vec<_> = [V1, V2, V1, V2]
+        .iter()
+        .map(|version| {
+            sync(to, &[&older[..], &[*version]].concat())
+                .spawn()
+                .expect("start")
+        })
+        .collect();
+    for writer in &mut writers {
+        assert!(writer.wait().expect("end").success());
+    }
+    let at = |name: &str| fs::read(Path::new(to).join(name)).expect("file");
+    assert_eq!(at("latest/VERSION"), format!("{V2}\n").into_bytes());
+    assert!(at("latest/debian_amd64/amazon-ssm-agent.deb") == fs::read(deb(V2)).expect("package"));
+    assert!(at(&package) == fs::read(deb(V1)).expect("package"));
+    let there = names(Path::new(to));
+    assert_eq!(there.len(), 10, "{there:?}");
+}

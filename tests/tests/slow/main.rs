@@ -18,6 +18,7 @@ mod foreign;
 mod formats;
 mod kill;
 mod live;
+mod mirror;
 mod packer;
 mod powershell;
 mod prerequisites;

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod mirror;
 pub mod package;
 pub mod plant;
+pub mod proxy;
 pub mod rpm;
 pub mod tree;
 pub mod windows;

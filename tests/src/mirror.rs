@@ -24,6 +24,34 @@ pub enum Fault {
     Endless,
     /// Ranges are not honoured: always the whole.
     WholeOnly(usize),
+    /// A byte now and then, for ever.
+    Trickle,
+    /// The connection is reset after this many bytes of the body, this often.
+    Reset(usize, usize),
+    /// More bytes are announced than come, or fewer.
+    Announce(usize),
+    /// The first answer is cut short; the rest comes from another place than asked for, and says so or not.
+    OtherRange {
+        /// Whether Content-Range tells it.
+        is_told: bool,
+        /// Answers that are cut short before.
+        left: usize,
+    },
+    /// The first answer is cut short; meanwhile the file has become another one.
+    Changed(Vec<u8>, usize),
+    /// The body as it is, said to be compressed.
+    Encoded(Vec<u8>),
+}
+
+/// What an HTTPS mirror shows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// A good one for `localhost`.
+    Good,
+    /// For another host.
+    OtherName,
+    /// That ended in 2020.
+    Expired,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +83,23 @@ impl Mirror {
 
     /// HTTPS with a CA of its own.
     pub fn https() -> Self {
+        Self::https_with(Certificate::Good)
+    }
+
+    /// A server that is none of HTTPS, where https is asked for.
+    pub fn no_tls() -> Self {
+        let mut mirror = Self::http();
+        mirror.url = mirror.url.replace("http:", "https:");
+        mirror
+    }
+
+    /// On IPv6 alone.
+    pub fn ipv6() -> Self {
+        Self::listen(TcpListener::bind("[::1]:0").expect("loopback"), None, "[::1]")
+    }
+
+    /// HTTPS with a CA of its own and a certificate that may be unfit.
+    pub fn https_with(certificate: Certificate) -> Self {
         let key = rcgen::KeyPair::generate().expect("key");
         let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -65,7 +110,15 @@ impl Mirror {
         let ca_pem = params.self_signed(&key).expect("ca").pem();
         let issuer = rcgen::Issuer::new(params, key);
         let leaf_key = rcgen::KeyPair::generate().expect("key");
-        let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("params");
+        let name = match certificate {
+            Certificate::OtherName => "other.example",
+            Certificate::Good | Certificate::Expired => "localhost",
+        };
+        let mut leaf = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("params");
+        if certificate == Certificate::Expired {
+            leaf.not_before = rcgen::date_time_ymd(2019, 1, 1);
+            leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
         let leaf = leaf.signed_by(&leaf_key, &issuer).expect("leaf");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -84,7 +137,14 @@ impl Mirror {
     }
 
     fn start(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        Self::listen(
+            TcpListener::bind("127.0.0.1:0").expect("loopback"),
+            tls,
+            "localhost",
+        )
+    }
+
+    fn listen(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, host: &str) -> Self {
         let port = listener.local_addr().expect("address").port();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let state = Arc::new(State::default());
@@ -103,7 +163,7 @@ impl Mirror {
         });
         Self {
             state,
-            url: format!("{scheme}://localhost:{port}"),
+            url: format!("{scheme}://{host}:{port}"),
             ca_pem: None,
             leaf_pem: None,
         }
@@ -152,9 +212,20 @@ impl Mirror {
     }
 }
 
-trait Stream: Read + Write {}
-impl Stream for TcpStream {}
-impl Stream for rustls::StreamOwned<rustls::ServerConnection, TcpStream> {}
+trait Stream: Read + Write {
+    /// The connection below.
+    fn tcp(&self) -> &TcpStream;
+}
+impl Stream for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+impl Stream for rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
 
 fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
@@ -201,6 +272,55 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
         (_, Some(Fault::Redirect(to))) => {
             out.write_all(head("302 Found", &format!("Location: {to}\r\n"), 0).as_bytes())?
         }
+        (_, Some(Fault::Encoded(body))) => {
+            out.write_all(head("200 OK", "Content-Encoding: gzip\r\n", body.len()).as_bytes())?;
+            out.write_all(&body)?;
+        }
+        (Some(_), Some(Fault::Trickle)) => {
+            out.write_all(head("200 OK", "", 1 << 20).as_bytes())?;
+            while out.write_all(b"x").and_then(|()| out.flush()).is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
+        (Some(bytes), Some(Fault::Announce(length))) => {
+            out.write_all(head("200 OK", "", length).as_bytes())?;
+            out.write_all(&bytes)?;
+        }
+        (Some(bytes), Some(Fault::Reset(at, _))) => {
+            out.write_all(head("200 OK", "", bytes.len()).as_bytes())?;
+            out.write_all(&bytes[..at])?;
+            out.flush()?;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            // What is not sent yet is thrown away, and the other side told so.
+            rustix::net::sockopt::set_socket_linger(out.tcp(), Some(std::time::Duration::ZERO))?;
+            return Ok(());
+        }
+        (Some(bytes), Some(Fault::OtherRange { is_told, .. })) if from > 0 => {
+            let said = if is_told { from + 7 } else { from };
+            let body = &bytes[from + 7..];
+            let range = format!(
+                "Content-Range: bytes {said}-{}/{}\r\n",
+                bytes.len() - 1,
+                bytes.len()
+            );
+            out.write_all(head("206 Partial Content", &range, body.len()).as_bytes())?;
+            out.write_all(body)?;
+        }
+        (Some(_), Some(Fault::Changed(bytes, _))) if from > 0 => {
+            let body = &bytes[from.min(bytes.len())..];
+            let range = format!(
+                "Content-Range: bytes {from}-{}/{}\r\n",
+                bytes.len() - 1,
+                bytes.len()
+            );
+            let text = head("206 Partial Content", &range, body.len()).replace("one", "two");
+            out.write_all(text.as_bytes())?;
+            out.write_all(body)?;
+        }
+        (Some(_), Some(Fault::Changed(bytes, 0))) => {
+            out.write_all(head("200 OK", "", bytes.len()).replace("one", "two").as_bytes())?;
+            out.write_all(&bytes)?;
+        }
         (None, _) => out.write_all(head("404 Not Found", "", 0).as_bytes())?,
         (Some(bytes), fault) => {
             if matches!(fault, Some(Fault::WholeOnly(_))) {
@@ -220,7 +340,9 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
             out.write_all(head(status, extra, body.len()).as_bytes())?;
             let half = &body[..body.len() / 2];
             match fault {
-                Some(Fault::CutShort(_)) => out.write_all(half)?,
+                Some(Fault::CutShort(_) | Fault::OtherRange { .. } | Fault::Changed(..)) => {
+                    out.write_all(half)?
+                }
                 Some(Fault::WholeOnly(left)) if left % 2 == 1 => out.write_all(half)?,
                 Some(Fault::Stall) => {
                     out.write_all(half)?;
@@ -238,11 +360,40 @@ fn take_fault(state: &State, path: &str) -> Option<Fault> {
     let mut faults = state.faults.lock().expect("lock");
     let fault = faults.get_mut(path)?;
     match fault {
-        Fault::CutShort(0) | Fault::Status(_, 0) | Fault::Busy(0) | Fault::WholeOnly(0) => None,
-        Fault::CutShort(left) | Fault::Status(_, left) | Fault::Busy(left) | Fault::WholeOnly(left) => {
+        Fault::CutShort(0)
+        | Fault::Status(_, 0)
+        | Fault::Busy(0)
+        | Fault::WholeOnly(0)
+        | Fault::Reset(_, 0)
+        | Fault::OtherRange { left: 0, .. } => None,
+        Fault::CutShort(left)
+        | Fault::Status(_, left)
+        | Fault::Busy(left)
+        | Fault::WholeOnly(left)
+        | Fault::Reset(_, left)
+        | Fault::OtherRange { left, .. } => {
             *left -= 1;
             Some(fault.clone())
         }
-        Fault::Redirect(_) | Fault::Stall | Fault::Endless => Some(fault.clone()),
+        Fault::Changed(_, left) => {
+            let now = fault_before(left);
+            Some(match fault {
+                Fault::Changed(bytes, _) => Fault::Changed(bytes.clone(), now),
+                other => other.clone(),
+            })
+        }
+        Fault::Redirect(_)
+        | Fault::Stall
+        | Fault::Endless
+        | Fault::Trickle
+        | Fault::Announce(_)
+        | Fault::Encoded(_) => Some(fault.clone()),
     }
+}
+
+/// What is left before this request; none stays none.
+fn fault_before(left: &mut usize) -> usize {
+    let now = *left;
+    *left = left.saturating_sub(1);
+    now
 }

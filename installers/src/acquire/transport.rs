@@ -202,7 +202,7 @@ impl Transport {
         progress: &dyn Progress,
     ) -> Result<(), NetworkError> {
         let url = parse(url)?;
-        let mut partial = Partial { etag: None, have: 0 };
+        let mut partial = Partial::default();
         let attempt = async |_| self.stream(&url, sink, limit, &mut partial, progress).await;
         self.bounded(&url, self.retrying(&url, Some(progress), attempt))?;
         progress.finished();
@@ -289,9 +289,17 @@ impl Transport {
                 .header(IF_RANGE, etag);
         }
         let response = accept(url, request.send().await)?;
-        if partial.have > 0 && !continues(&response, partial.have) {
-            partial.have = 0;
+        if !continues(&response, partial) {
+            *partial = Partial::default();
             sink.restart().map_err(write)?;
+            if response.status() == StatusCode::PARTIAL_CONTENT {
+                // Another part, or a part of another file: nothing to begin with.
+                return Err(Failure::Again {
+                    why: "the server goes on with another part than it was asked for".to_owned(),
+                    status: None,
+                    after: None,
+                });
+            }
         }
         partial.etag = response
             .headers()
@@ -331,19 +339,26 @@ impl Transport {
 }
 
 /// What is there of a download.
+#[derive(Default)]
 struct Partial {
     etag: Option<String>,
     have: u64,
 }
 
-/// Whether the answer goes on at byte `have`; a server may always send the whole instead.
-fn continues(response: &Response, have: u64) -> bool {
+/// Whether the answer begins where the last one stopped, in the same file; a server may always send the whole instead.
+fn continues(response: &Response, partial: &Partial) -> bool {
+    if partial.have == 0 {
+        return response.status() != StatusCode::PARTIAL_CONTENT;
+    }
+    let tag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
+    let is_same = tag.is_none() || tag == partial.etag.as_deref();
     let range = response
         .headers()
         .get(CONTENT_RANGE)
         .and_then(|range| range.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
-        && range.is_some_and(|range| range.starts_with(&format!("bytes {have}-")))
+        && is_same
+        && range.is_some_and(|range| range.starts_with(&format!("bytes {}-", partial.have)))
 }
 
 fn accept(url: &Url, sent: Result<Response, reqwest::Error>) -> Result<Response, Failure> {

@@ -3,8 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use ssmbake_tests::mirror::{Fault, Mirror};
+use ssmbake_tests::mirror::{Certificate, Fault, Mirror};
 use ssmbake_tests::must;
+use ssmbake_tests::proxy::Proxy;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{FOLDER, V1, apply, deb, mirror, refused, world};
 
@@ -131,4 +132,152 @@ fn proxies_are_used_where_they_are_named_and_only_there() {
         run(&|c| c.env("http_proxy", &proxy.url).env("NO_PROXY", "localhost")),
         (false, true)
     );
+}
+
+/// The mirror's package goes wrong like this.
+fn with_fault(fault: Fault) -> Mirror {
+    let mirror = mirror();
+    mirror.fault(&format!("{V1}/{FOLDER}/amazon-ssm-agent.deb"), fault);
+    mirror
+}
+
+#[test]
+fn broken_transfers_end_right() {
+    let package = fs::read(deb(V1)).expect("package");
+    let mut other = package.clone();
+    other.truncate(package.len() - 10);
+    for fault in [
+        Fault::Reset(1000, 2),
+        Fault::OtherRange {
+            is_told: true,
+            left: 2,
+        },
+        Fault::CutShort(2),
+    ] {
+        println!("{fault:?}");
+        let tree = MiniTree::debian();
+        must(&mut apply(tree.path(), &with_fault(fault), V1));
+        assert!(tree.read("var/lib/dpkg/status").contains(V1));
+    }
+    // The file became another between two parts: it is fetched anew, and judged as it is.
+    let tree = MiniTree::debian();
+    let err = refused(
+        &mut apply(tree.path(), &with_fault(Fault::Changed(other, 1)), V1),
+        tree.path(),
+        5,
+    );
+    assert!(err.contains("does not fit"), "{err}");
+    let changing = with_fault(Fault::Changed(package, 1));
+    must(&mut apply(tree.path(), &changing, V1));
+}
+
+#[test]
+fn lies_of_servers_are_seen_through() {
+    let tree = MiniTree::debian();
+    let package = fs::read(deb(V1)).expect("package");
+    // A gigabyte of zeros in a megabyte: it is never unpacked.
+    let mut bomb = Command::new("sh");
+    bomb.args(["-c", "head -c 100M /dev/zero | gzip -9"]);
+    let bomb = must(&mut bomb).stdout;
+    for (fault, code) in [
+        (Fault::Encoded(bomb), 5),
+        (Fault::Announce(package.len() - 1), 5),
+        (Fault::Announce(package.len() + 1), 6),
+        (Fault::Announce(usize::MAX / 2), 6),
+        (
+            Fault::OtherRange {
+                is_told: false,
+                left: 2,
+            },
+            5,
+        ),
+        (Fault::Trickle, 6),
+        (Fault::Reset(0, 99), 6),
+        (Fault::Redirect("https://[".to_owned()), 6),
+    ] {
+        println!("{fault:?}");
+        let mirror = with_fault(fault);
+        let started = std::time::Instant::now();
+        refused(
+            apply(tree.path(), &mirror, V1).args(["--timeout", "1", "--retries", "1"]),
+            tree.path(),
+            code,
+        );
+        assert!(started.elapsed() < std::time::Duration::from_secs(10));
+    }
+    let encoded = mirror();
+    encoded.fault(
+        &format!("{V1}/{FOLDER}/amazon-ssm-agent.deb.sig"),
+        Fault::Encoded(vec![0; 1 << 20]),
+    );
+    refused(&mut apply(tree.path(), &encoded, V1), tree.path(), 6);
+}
+
+#[test]
+fn servers_that_are_not_whom_they_should_be_get_nothing_installed() {
+    let tree = MiniTree::debian();
+    let run = |mirror: &Mirror, words: &str| {
+        mirror.publish(V1, FOLDER, &deb(V1), &world().signer.sign(&deb(V1)));
+        let ca = tempfile::NamedTempFile::new().expect("file");
+        let mut command = apply(tree.path(), mirror, V1);
+        if let Some(pem) = &mirror.ca_pem {
+            fs::write(ca.path(), pem).expect("CA");
+            command.arg("--ca-file").arg(ca.path());
+        }
+        let err = refused(command.args(["--retries", "1"]), tree.path(), 6);
+        assert!(err.contains(words), "{words}: {err}");
+        assert_eq!(mirror.requests(), 0);
+    };
+    run(&Mirror::https_with(Certificate::OtherName), "not valid for name");
+    run(&Mirror::https_with(Certificate::Expired), "expired");
+    run(&Mirror::no_tls(), "https://localhost");
+    for url in [
+        "http://no-such-host.invalid",
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+    ] {
+        let mut command = ssmbake_tests::ssmbake(&["apply", "--mirror", url, "--version", V1, "--root"]);
+        command
+            .arg(tree.path())
+            .args(["--retries", "0", "--timeout", "20"]);
+        let err = refused(&mut command, tree.path(), 6);
+        assert!(err.contains(url), "{err}");
+    }
+}
+
+#[test]
+fn machines_with_ipv6_alone_are_served() {
+    let mirror = Mirror::ipv6();
+    mirror.publish(V1, FOLDER, &deb(V1), &world().signer.sign(&deb(V1)));
+    must(&mut apply(MiniTree::debian().path(), &mirror, V1));
+    assert!(mirror.requests() >= 2);
+}
+
+#[test]
+fn proxies_with_passwords_are_used_and_never_shown() {
+    let (plain, secure) = (mirror(), Mirror::https());
+    secure.publish(V1, FOLDER, &deb(V1), &world().signer.sign(&deb(V1)));
+    let ca = tempfile::NamedTempFile::new().expect("file");
+    fs::write(ca.path(), secure.ca_pem.as_ref().expect("CA")).expect("CA");
+    // user:hunter2
+    let proxy = Proxy::wanting("Basic dXNlcjpodW50ZXIy");
+    for mirror in [&plain, &secure] {
+        for (user, code) in [("user:hunter2", 0), ("user:hunter3", 6)] {
+            let tree = MiniTree::debian();
+            let report = tree.path().join("report.json");
+            let mut command = apply(tree.path(), mirror, V1);
+            command
+                .arg("--ca-file")
+                .arg(ca.path())
+                .arg("--report")
+                .arg(&report);
+            command.args(["--retries", "0", "-v", "--download-proxy", &proxy.url(user)]);
+            let before = proxy.served();
+            let (got, out, err) = ssmbake_tests::outcome(&mut command);
+            assert_eq!(got, code, "{}: {out}{err}", mirror.url);
+            assert_eq!(proxy.served() > before, code == 0);
+            let said = format!("{out}{err}{}", fs::read_to_string(&report).unwrap_or_default());
+            assert!(!said.contains("hunter"), "{said}");
+        }
+    }
 }

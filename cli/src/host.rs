@@ -38,6 +38,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
     std::fs::rename(&temp, path).map_err(|error| IoError::new("write", path.display(), error))
 }
 
+/// The directory that a file is to be in.
+pub(crate) fn make_parent(path: &Path) -> Result<(), IoError> {
+    let dir = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(dir).map_err(|error| IoError::new("create", dir.display(), error))
+}
+
 /// A file of any size, part by part.
 pub(crate) fn read_through(path: &Path, take: &mut dyn FnMut(&[u8])) -> Result<(), IoError> {
     let fail = |error| IoError::new("read", path.display(), error);

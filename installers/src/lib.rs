@@ -43,6 +43,7 @@ mod runner;
 pub mod seal;
 pub mod selinux;
 pub mod service;
+pub mod signed;
 pub mod supply;
 pub mod tls;
 pub mod trust;

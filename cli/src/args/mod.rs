@@ -55,6 +55,9 @@ pub struct Common {
     /// Print the evidence too
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Facts that others sign.
+    #[command(flatten)]
+    pub trust: Trust,
 }
 
 /// How results are printed.
@@ -106,6 +109,13 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: MirrorCommand,
+    },
+    /// Facts that are newer than this program: signed, and never older than what was seen
+    #[command(after_help = supply::CATALOG_EXAMPLE)]
+    Catalog {
+        /// What to do
+        #[command(subcommand)]
+        command: CatalogCommand,
     },
     /// List and check the keys that sign packages
     #[command(after_help = supply::KEYS_EXAMPLE)]
@@ -451,8 +461,8 @@ pub struct Wanted {
     #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
     pub mirror: Option<String>,
     /// Take exactly the package that this file locks for the system, or exit with 5
-    #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE", conflicts_with_all = ["agent_version", "sha256"])]
-    pub lock: Option<PathBuf>,
+    #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL", conflicts_with_all = ["agent_version", "sha256"])]
+    pub lock: Option<String>,
     /// Take the package from this bundle, and ask no network
     #[arg(
         long,

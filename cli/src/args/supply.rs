@@ -126,9 +126,9 @@ pub struct BundleCreateArgs {
         long,
         env = "SSMBAKE_LOCK",
         default_value = "ssmbake.lock",
-        value_name = "FILE"
+        value_name = "FILE|URL"
     )]
-    pub lock: PathBuf,
+    pub lock: String,
     /// The bundle
     #[arg(
         long,
@@ -175,8 +175,8 @@ pub struct MirrorSyncArgs {
     #[arg(long, env = "SSMBAKE_TO", value_name = "PLACE")]
     pub to: String,
     /// Mirror what this file locks
-    #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE", conflicts_with_all = ["os", "agent_version"])]
-    pub lock: Option<PathBuf>,
+    #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL", conflicts_with_all = ["os", "agent_version"])]
+    pub lock: Option<String>,
     /// Which packages, without a lock.
     #[command(flatten)]
     pub choice: Choice,
@@ -203,6 +203,83 @@ pub enum OfferArg {
     Latest,
     /// `stable`
     Stable,
+}
+
+/// Whose signature makes a catalog, a lock or a bundle count.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signed facts")]
+pub struct Trust {
+    /// Use the facts of this signed catalog, a file or a URL, instead of those that are built in; its signature is beside it, FILE.sigstore.json
+    #[arg(long, global = true, env = "SSMBAKE_CATALOG", value_name = "FILE|URL")]
+    pub catalog: Option<String>,
+    /// Take a lock or a bundle only with a signature beside it, FILE.sigstore.json
+    #[arg(long, global = true, env = "SSMBAKE_REQUIRE_SIGNATURE")]
+    pub require_signature: bool,
+    /// The public key that signs them, PEM
+    #[arg(
+        long,
+        global = true,
+        env = "SSMBAKE_SIGNER_KEY",
+        value_name = "FILE",
+        conflicts_with_all = ["signer_identity", "signer_issuer"]
+    )]
+    pub signer_key: Option<PathBuf>,
+    /// Or who signs them: the e-mail address or URI of the certificate
+    #[arg(
+        long,
+        global = true,
+        env = "SSMBAKE_SIGNER_IDENTITY",
+        value_name = "NAME",
+        requires = "signer_issuer"
+    )]
+    pub signer_identity: Option<String>,
+    /// Who knows that name: the URL of the OpenID Connect issuer
+    #[arg(
+        long,
+        global = true,
+        env = "SSMBAKE_SIGNER_ISSUER",
+        value_name = "URL",
+        requires = "signer_identity"
+    )]
+    pub signer_issuer: Option<String>,
+    /// sigstore's trusted_root.json, which certificates, logs and times are judged by; with --signer-key without it the key alone counts
+    #[arg(long, global = true, env = "SSMBAKE_TRUSTED_ROOT", value_name = "FILE")]
+    pub trusted_root: Option<PathBuf>,
+}
+
+pub(super) const CATALOG_EXAMPLE: &str = "Examples:
+  ssmbake catalog export --expires 2027-03-01T00:00:00Z --out catalog.json
+  cosign sign-blob --key cosign.key --bundle catalog.json.sigstore.json catalog.json
+  ssmbake catalog verify catalog.json --signer-key cosign.pub
+  ssmbake apply --root /mnt/image --region eu-west-1 --catalog catalog.json --signer-key cosign.pub";
+
+/// What `catalog` does.
+#[derive(Debug, Subcommand)]
+pub enum CatalogCommand {
+    /// Print the facts as one document, to be signed
+    Export(CatalogExportArgs),
+    /// Say who signed a catalog, and whether it counts
+    Verify {
+        /// The catalog
+        #[arg(value_name = "FILE|URL")]
+        file: String,
+    },
+    /// Say which facts are in use
+    Show,
+}
+
+/// What `catalog export` takes.
+#[derive(Debug, Args)]
+pub struct CatalogExportArgs {
+    /// Its number, larger than that of any before; else the one that is built in
+    #[arg(long, value_name = "N")]
+    pub serial: Option<u64>,
+    /// Until when it is news, such as 2027-03-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub expires: String,
+    /// Write to a file
+    #[arg(long, env = "SSMBAKE_OUT", value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 pub(super) const KEYS_EXAMPLE: &str = "Examples:

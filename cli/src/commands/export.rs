@@ -142,7 +142,7 @@ impl Session<'_> {
             _ => self.facts(&self.open()?)?,
         };
         let mut request = self.request(&args.apply.wanted)?;
-        let pins = Pins::read(&args.apply.wanted)?;
+        let pins = Pins::read(self, &args.apply.wanted)?;
         if pins.bundle.is_some() {
             let what = "a script downloads from a server, and a bundle is none";
             let hint = "make the script without --bundle, with --lock for the same packages";

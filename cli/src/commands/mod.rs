@@ -1,6 +1,7 @@
 //! One function a verb. They connect the phases; the phases do the work.
 
 mod audit;
+mod catalog;
 mod export;
 mod keys;
 mod network;
@@ -24,7 +25,7 @@ use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::{self, Settled};
 use ssmbake_installers::{apply, plan, receipt, revert};
-use ssmbake_manifests::{Catalog, catalog};
+use ssmbake_manifests::{Catalog, install};
 
 use self::network::Network;
 use self::supply::Pins;
@@ -64,13 +65,16 @@ pub(crate) fn run(
         true => signals::listen()?,
         false => Interrupt::new(),
     };
-    let session = Session {
+    let mut session = Session {
         cli,
         interrupt: interrupt.clone(),
         environment,
         console,
-        catalog: catalog(),
+        catalog: ssmbake_manifests::catalog(),
     };
+    if let Some(named) = session.named_catalog()? {
+        session.catalog = install(named);
+    }
     let result = match &cli.command {
         Command::Detect => session.detect(),
         Command::Plan(args) => match &args.of {
@@ -87,6 +91,7 @@ pub(crate) fn run(
         Command::Mirror {
             command: MirrorCommand::Sync(args),
         } => session.sync_mirror(args),
+        Command::Catalog { command } => session.catalog_verb(command),
         Command::Keys { command } => session.keys(command),
         Command::Regions(args) => session.regions(args),
         Command::Activation { url } => session.activation(url),
@@ -205,7 +210,7 @@ impl Session<'_> {
     fn plan(&self, wanted: &Wanted) -> Result<u8, Failure> {
         let facts = self.facts_for_plan(&self.open()?)?;
         let mut request = self.request(wanted)?;
-        Pins::read(wanted)?.take(&mut request, wanted, &facts)?;
+        Pins::read(self, wanted)?.take(&mut request, wanted, &facts)?;
         let plan = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;
         self.note(&plan);
         self.finish(&render::plan(&plan), &plan)?;
@@ -231,7 +236,7 @@ impl Session<'_> {
             Some(path) => self.stored_request(path, &facts)?,
             None => self.request(&args.wanted)?,
         };
-        let pins = Pins::read(&args.wanted)?;
+        let pins = Pins::read(self, &args.wanted)?;
         let locked = pins.take(&mut request, &args.wanted, &facts)?;
         // A first plan finds conflicts without the network, and whether the network is needed at all.
         let draft = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;

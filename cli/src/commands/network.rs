@@ -189,7 +189,7 @@ impl<'a> Network<'a> {
 }
 
 /// The proxy that the user named, or the environment's.
-fn proxy_settings(session: &Session<'_>, named: Option<&str>) -> ProxySettings {
+pub(super) fn proxy_settings(session: &Session<'_>, named: Option<&str>) -> ProxySettings {
     let variable = |names: [&str; 2]| {
         let mut found = names.iter().filter_map(|name| session.environment.get(*name));
         named

@@ -22,10 +22,11 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    pub(super) fn read(wanted: &Wanted) -> Result<Self, Failure> {
-        let bundle = wanted.bundle.as_deref().map(Bundle::open).transpose()?;
+    pub(super) fn read(session: &Session<'_>, wanted: &Wanted) -> Result<Self, Failure> {
+        let bundle = wanted.bundle.as_deref();
+        let bundle = bundle.map(|path| session.open_bundle(path)).transpose()?;
         let lock = match (&wanted.lock, &bundle) {
-            (Some(path), _) => Some(read_lock(path)?),
+            (Some(place), _) => Some(session.read_lock(place)?),
             (None, Some(bundle)) => Some(bundle.lock().clone()),
             (None, None) => None,
         };
@@ -54,11 +55,6 @@ impl Pins {
     }
 }
 
-pub(super) fn read_lock(path: &Path) -> Result<LockFile, Failure> {
-    let bytes = host::read(path)?;
-    Ok(LockFile::parse(&String::from_utf8_lossy(&bytes))?)
-}
-
 fn channel_of(offer: &OfferArg) -> Channel {
     match offer {
         OfferArg::Latest => Channel::Latest,
@@ -67,6 +63,20 @@ fn channel_of(offer: &OfferArg) -> Channel {
 }
 
 impl Session<'_> {
+    /// A lock, and its signature where it has to have one.
+    fn read_lock(&self, place: &str) -> Result<LockFile, Failure> {
+        let bytes = self.read_place(place)?;
+        self.check_signed(place, &bytes[..])?;
+        Ok(LockFile::parse(&String::from_utf8_lossy(&bytes))?)
+    }
+
+    fn open_bundle(&self, path: &Path) -> Result<Bundle, Failure> {
+        let bundle = Bundle::open(path)?;
+        // The very file that is open: nobody can put another in its place meanwhile.
+        self.check_signed(&path.to_string_lossy(), bundle.bytes()?)?;
+        Ok(bundle)
+    }
+
     pub(super) fn lock_file(&self, args: &LockArgs) -> Result<u8, Failure> {
         let network = Network::new(self, &args.download);
         if args.check {
@@ -201,7 +211,7 @@ impl Session<'_> {
     }
 
     fn check_lock(&self, args: &LockArgs, network: &Network<'_>) -> Result<u8, Failure> {
-        let lock = read_lock(&args.out)?;
+        let lock = self.read_lock(&args.out.to_string_lossy())?;
         let ring = network.ring()?;
         let mut remarks = Vec::new();
         let mut bases: Vec<&str> = Vec::new();
@@ -241,7 +251,7 @@ impl Session<'_> {
         match command {
             BundleCommand::Create(args) => self.create_bundle(args),
             BundleCommand::Verify(args) => {
-                let found = Bundle::open(&args.file)?;
+                let found = self.open_bundle(&args.file)?;
                 let network = Network::new(self, &args.download);
                 let (ring, temp_dir) = (network.ring()?, self.temp_dir());
                 let lock = found.lock().clone();
@@ -259,7 +269,7 @@ impl Session<'_> {
         let base = args.choice.mirror.clone();
         let wanted: Vec<mirror::Wanted> = match &args.lock {
             Some(path) => {
-                let lock = read_lock(path)?;
+                let lock = self.read_lock(path)?;
                 let from = |locked| mirror::Wanted::Locked(locked, base.clone());
                 lock.package.into_iter().map(from).collect()
             }
@@ -291,7 +301,7 @@ impl Session<'_> {
     }
 
     fn create_bundle(&self, args: &BundleCreateArgs) -> Result<u8, Failure> {
-        let lock = read_lock(&args.lock)?;
+        let lock = self.read_lock(&args.lock)?;
         let network = Network::new(self, &args.download);
         let (ring, temp_dir) = (network.ring()?, self.temp_dir());
         let document: Document = self.catalog.own_document();

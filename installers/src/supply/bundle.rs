@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use ssmbake_manifests::{AgentFacts, Catalog, Document};
@@ -72,6 +72,14 @@ impl Bundle {
     /// Which packages it holds.
     pub fn lock(&self) -> &LockFile {
         &self.lock
+    }
+
+    /// The whole file, from its beginning.
+    pub fn bytes(&self) -> Result<impl Read + '_, SupplyError> {
+        let mut file = &self.file;
+        file.rewind()
+            .map_err(|error| IoError::new("read", "the bundle", error))?;
+        Ok(file)
     }
 
     /// The facts that it was made with, as they stand there.

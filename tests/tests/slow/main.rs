@@ -27,6 +27,7 @@ mod readme;
 mod release;
 mod rpm;
 mod signals;
+mod signed;
 mod snap;
 mod snippets;
 mod steps;

@@ -1,0 +1,270 @@
+//! Catalogs that are newer than this program, and whose signature makes them, locks and bundles count.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use ssmbake_installers::acquire::{Transport, TransportOptions};
+use ssmbake_installers::signed::{self, Signer};
+use ssmbake_installers::supply::lockfile::{instant, seconds};
+use ssmbake_manifests::{Catalog, Document, hex};
+
+use super::Session;
+use super::network::{proxy_settings, roots_der};
+use crate::args::{CatalogCommand, CatalogExportArgs};
+use crate::exit::{self, Failure};
+use crate::host;
+
+/// Of a catalog or a lock, bytes.
+const LIMIT: u64 = 16 * 1024 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(60);
+const RETRIES: u32 = 3;
+/// What a signature's name adds to its file's.
+const SIGNATURE: &str = ".sigstore.json";
+
+/// The newest catalog that this machine has taken.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seen {
+    serial: u64,
+    sha256: String,
+}
+
+impl Session<'_> {
+    /// The catalog that `--catalog` names, if it counts.
+    pub(super) fn named_catalog(&self) -> Result<Option<Catalog>, Failure> {
+        let Some(place) = &self.cli.common.trust.catalog else {
+            return Ok(None);
+        };
+        let (document, catalog, _) = self.verified_catalog(place)?;
+        self.console.event(
+            "catalog",
+            &format!("catalog {} of {}", document.serial, document.issued),
+            json!({ "serial": document.serial, "issued": document.issued, "expires": document.expires }),
+        );
+        Ok(Some(catalog))
+    }
+
+    /// Signature, then content, then age: older than what is built in or was seen, or past its end, it is refused.
+    fn verified_catalog(&self, place: &str) -> Result<(Document, Catalog, String), Failure> {
+        let bytes = self.read_place(place)?;
+        let by = self.verify_signature(place, &bytes[..])?;
+        let refuse = |what: String, hint: &str| Failure::new(exit::VERIFICATION, what, hint);
+        let malformed = |error: ssmbake_manifests::CatalogError| {
+            refuse(error.to_string(), "export it with an ssmbake of this version")
+        };
+        let document = Document::parse(&bytes).map_err(malformed)?;
+        let catalog = Catalog::of(document.clone()).map_err(malformed)?;
+        for anchor in catalog.anchors() {
+            if Sha256::digest(anchor.der())[..] != anchor.sha256 {
+                let what = format!("the root {} of the catalog is another than it says", anchor.id);
+                return Err(refuse(what, "do not use it"));
+            }
+        }
+        let ends = seconds(&document.expires);
+        if ends.is_none_or(|ends| ends <= host::now()) {
+            let what = format!("the catalog {} ended at {}", document.serial, document.expires);
+            return Err(refuse(
+                what,
+                "get a newer one: somebody may be holding newer ones back",
+            ));
+        }
+        let built_in = Catalog::embedded_serial();
+        if document.serial < built_in {
+            let what = format!(
+                "the catalog {} is older than {built_in}, which is built in",
+                document.serial
+            );
+            return Err(refuse(what, "leave out --catalog, or get a newer one"));
+        }
+        self.remember(&document, &hex::encode(&Sha256::digest(&bytes)))?;
+        Ok((document, catalog, by))
+    }
+
+    /// Nobody gets this machine to go back.
+    fn remember(&self, document: &Document, sha256: &str) -> Result<(), Failure> {
+        let Some(path) = self.state_file() else {
+            return Ok(());
+        };
+        let seen: Option<Seen> = match host::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+            Err(_) => None,
+        };
+        let is_other = |seen: &Seen| seen.serial == document.serial && seen.sha256 != sha256;
+        match seen {
+            Some(seen) if seen.serial > document.serial || is_other(&seen) => Err(Failure::new(
+                exit::VERIFICATION,
+                format!(
+                    "the catalog {} is not newer than {}, which was seen here",
+                    document.serial, seen.serial
+                ),
+                format!(
+                    "somebody may be going back to an old one; if you are, remove `{}`",
+                    path.display()
+                ),
+            )),
+            Some(seen) if seen.serial == document.serial => Ok(()),
+            _ => {
+                let seen = json!({ "serial": document.serial, "sha256": sha256 });
+                let kept = host::make_parent(&path)
+                    .and_then(|()| host::replace(&path, format!("{seen}\n").as_bytes()));
+                if let Err(error) = kept {
+                    self.console
+                        .warn(&format!("which catalog was seen is not remembered: {error}"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn state_file(&self) -> Option<PathBuf> {
+        let of = |name: &str| self.environment.get(name).filter(|text| !text.is_empty());
+        let dir = of("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| of("HOME").map(|home| PathBuf::from(home).join(".local/state")))?;
+        Some(dir.join("ssmbake/catalog.json"))
+    }
+
+    /// Whose signature counts: none is named, none is asked for.
+    fn signer(&self) -> Result<Option<Signer>, Failure> {
+        let trust = &self.cli.common.trust;
+        Ok(
+            match (&trust.signer_key, &trust.signer_identity, &trust.signer_issuer) {
+                (Some(path), ..) => {
+                    let pem = host::read(path)?;
+                    Some(Signer::Key(String::from_utf8_lossy(&pem).into_owned()))
+                }
+                (None, Some(identity), Some(issuer)) => Some(Signer::Identity {
+                    identity: identity.clone(),
+                    issuer: issuer.clone(),
+                }),
+                _ => None,
+            },
+        )
+    }
+
+    /// Checks the signature beside a file: PLACE.sigstore.json.
+    pub(super) fn verify_signature(&self, place: &str, file: impl std::io::Read) -> Result<String, Failure> {
+        let Some(signer) = self.signer()? else {
+            let hint = "name --signer-key, or --signer-identity, --signer-issuer and --trusted-root";
+            let what = format!("nobody is named who may have signed `{place}`");
+            return Err(Failure::new(exit::USAGE, what, hint));
+        };
+        let root = &self.cli.common.trust.trusted_root;
+        let root = root.as_deref().map(host::read).transpose()?;
+        let signature = self.read_place(&format!("{place}{SIGNATURE}"))?;
+        let by = signed::verify(file, &signature, &signer, root.as_deref());
+        by.map_err(|error| match error {
+            signed::SignedError::Unusable { .. } => {
+                Failure::new(exit::USAGE, error, "give a PEM public key, and trusted_root.json")
+            }
+            signed::SignedError::Refused(_) => {
+                Failure::new(exit::VERIFICATION, format!("`{place}`: {error}"), "do not use it")
+            }
+        })
+    }
+
+    /// Checks a lock's or a bundle's signature where it has to have one.
+    pub(super) fn check_signed(&self, place: &str, file: impl std::io::Read) -> Result<(), Failure> {
+        if !self.cli.common.trust.require_signature {
+            return Ok(());
+        }
+        let by = self.verify_signature(place, file)?;
+        self.console.event(
+            "signed",
+            &format!("`{place}` is signed {by}"),
+            json!({ "place": place, "by": by }),
+        );
+        Ok(())
+    }
+
+    /// A file, or what a server has.
+    pub(super) fn read_place(&self, place: &str) -> Result<Vec<u8>, Failure> {
+        if !place.starts_with("https://") && !place.starts_with("http://") {
+            return Ok(host::read(place.as_ref())?);
+        }
+        let transport = Transport::new(&TransportOptions {
+            roots_der: roots_der(self, &[])?,
+            proxy: proxy_settings(self, None),
+            timeout: TIMEOUT,
+            retries: RETRIES,
+            interrupt: self.interrupt.clone(),
+        })?;
+        Ok(transport.get_small(place, LIMIT)?)
+    }
+
+    pub(super) fn catalog_verb(&self, command: &CatalogCommand) -> Result<u8, Failure> {
+        match command {
+            CatalogCommand::Export(args) => self.export_catalog(args),
+            CatalogCommand::Verify { file } => {
+                let (document, _, by) = self.verified_catalog(file)?;
+                let text = format!(
+                    "catalog {} of {}, good until {}: signed {by}\n",
+                    document.serial, document.issued, document.expires
+                );
+                let document = json!({
+                    "serial": document.serial, "issued": document.issued, "expires": document.expires, "signed": by,
+                });
+                self.finish(&text, &document)?;
+                Ok(exit::OK)
+            }
+            CatalogCommand::Show => {
+                let document = self.catalog.own_document();
+                let catalog = self.catalog;
+                let or_never = |text: &str| {
+                    if text.is_empty() {
+                        "never".to_owned()
+                    } else {
+                        text.to_owned()
+                    }
+                };
+                let text = format!(
+                    "serial   {}\nissued   {}\nends     {}\nsystems  {}\nregions  {}\nkeys     {}\nroots    {}\nfloor    {}\n",
+                    document.serial,
+                    if document.issued.is_empty() {
+                        "with this program"
+                    } else {
+                        &document.issued
+                    },
+                    or_never(&document.expires),
+                    catalog.oses().len(),
+                    catalog.regions().all().len(),
+                    catalog.signing_keys().len(),
+                    catalog.anchors().len(),
+                    catalog.agent().floor,
+                );
+                self.finish(&text, &document)?;
+                Ok(exit::OK)
+            }
+        }
+    }
+
+    fn export_catalog(&self, args: &CatalogExportArgs) -> Result<u8, Failure> {
+        let usage = |what: String, hint: &str| Failure::new(exit::USAGE, what, hint);
+        let issued = instant(self.epoch()?.unwrap_or_else(host::now));
+        if seconds(&args.expires).is_none_or(|end| Some(end) <= seconds(&issued)) {
+            let what = format!("`{}` is no time to come", args.expires);
+            return Err(usage(what, "give it as 2027-09-01T00:00:00Z"));
+        }
+        let mut document = self.catalog.own_document();
+        document.serial = args.serial.unwrap_or(document.serial);
+        if document.serial < Catalog::embedded_serial() {
+            let what = format!("{} is smaller than the number that is built in", document.serial);
+            return Err(usage(what, "nobody would take it: count up"));
+        }
+        document.issued = issued;
+        document.expires.clone_from(&args.expires);
+        let text = document.render();
+        match &args.out {
+            Some(path) => {
+                host::replace(path, text.as_bytes())?;
+                let said = format!("wrote catalog {} to {}\n", document.serial, path.display());
+                self.finish(&said, &json!({ "schema": 1, "serial": document.serial }))?;
+            }
+            None => self.finish(&text, &document)?,
+        }
+        Ok(exit::OK)
+    }
+}

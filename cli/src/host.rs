@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ssmbake_installers::error::IoError;
 
-const LIMIT: u64 = 64 * 1024 * 1024;
+const LIMIT: u64 = 256 * 1024 * 1024;
 
 /// The usual CA bundles of a build machine, in Go's order.
 const BUNDLES: [&str; 4] = [
@@ -36,6 +36,17 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
     let temp = path.with_extension(format!("new-{}", std::process::id()));
     write(&temp, bytes)?;
     std::fs::rename(&temp, path).map_err(|error| IoError::new("write", path.display(), error))
+}
+
+/// Whether a file's first bytes are these.
+pub(crate) fn begins_with(path: &Path, mark: &[u8]) -> Result<bool, IoError> {
+    let fail = |error| IoError::new("read", path.display(), error);
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(mark.len() as u64)
+        .read_to_end(&mut head)
+        .map_err(fail)?;
+    Ok(head == mark)
 }
 
 /// The directory that a file is to be in.

@@ -222,6 +222,13 @@ fn expand(
             return Ok(match verified.package() {
                 Package::Deb(deb) => deb::install::install(root, deb, set)?,
                 Package::Rpm(rpm) => rpm::install::install(root, rpm, *registration, host, set)?,
+                // No plan for a tree has one.
+                Package::Exe(_) => {
+                    return Err(conflict(
+                        "a program for Windows installs itself",
+                        "run it on the machine",
+                    ));
+                }
             });
         }
         // The transaction does it for all steps together; the others follow it.

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::access::Access;
 use crate::agent::AgentFacts;
+use crate::authenticode::CodeRoot;
 use crate::checks::CheckFacts;
 use crate::config_keys::ConfigKey;
 use crate::document::{CatalogError, Document};
@@ -36,6 +37,7 @@ pub struct Catalog {
     access: OnceLock<Access>,
     seal: OnceLock<Vec<SealRule>>,
     checks: OnceLock<Vec<CheckFacts>>,
+    code_roots: OnceLock<Vec<CodeRoot>>,
 }
 
 static INSTALLED: OnceLock<Catalog> = OnceLock::new();
@@ -112,6 +114,12 @@ impl Catalog {
     /// The six TLS roots, Amazon's four first and the legacy one last.
     pub fn anchors(&self) -> &[TrustAnchor] {
         self.anchors.get_or_init(|| embedded_data(self.read_anchors()))
+    }
+
+    /// Whom Windows trusts for programs.
+    pub fn code_roots(&self) -> &[CodeRoot] {
+        self.code_roots
+            .get_or_init(|| embedded_data(self.read_code_roots()))
     }
 
     /// The keys that have signed agent packages, oldest first.
@@ -196,6 +204,15 @@ impl Catalog {
         Ok(checks)
     }
 
+    fn read_code_roots(&self) -> Result<Vec<CodeRoot>, CatalogError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            root: Vec<CodeRoot>,
+        }
+        Ok(self.read::<File>("authenticode")?.root)
+    }
+
     fn read_anchors(&self) -> Result<Vec<TrustAnchor>, CatalogError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -254,6 +271,7 @@ impl Catalog {
         drop(catalog.access.set(catalog.read("access")?));
         drop(catalog.seal.set(catalog.read_seal()?));
         drop(catalog.checks.set(catalog.read_checks()?));
+        drop(catalog.code_roots.set(catalog.read_code_roots()?));
         Ok(catalog)
     }
 
@@ -276,9 +294,10 @@ impl Catalog {
     }
 }
 
-const EMBEDDED_SECTIONS: [(&str, &str); 9] = [
+const EMBEDDED_SECTIONS: [(&str, &str); 10] = [
     ("access", include_str!("../access.toml")),
     ("agent", include_str!("../agent.toml")),
+    ("authenticode", include_str!("../authenticode.toml")),
     ("checks", include_str!("../checks.toml")),
     ("config-keys", include_str!("../config-keys.toml")),
     ("identification", include_str!("../identification.toml")),

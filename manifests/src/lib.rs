@@ -6,6 +6,7 @@
 //! | [`agent`] | agent versions, advisories, download layout, limits | `agent.toml` |
 //! | [`regions`] | partitions, regions, host names of the services the agent talks to | `regions.toml`, made by `scripts/refresh-regions` |
 //! | [`trust`] | the six TLS roots of AWS endpoints | `roots.toml`, `roots/*.pem` |
+//! | [`authenticode`] | whom Windows trusts for programs | `authenticode.toml` |
 //! | [`keys`] | the OpenPGP keys that sign agent packages | `keys.toml` |
 //! | [`access`] | what an account grants: actions, buckets, endpoints | `access.toml` |
 //! | [`config_keys`] | keys of `amazon-ssm-agent.json`, their types and ranges | `config-keys.toml` |
@@ -23,6 +24,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod authenticode;
 mod catalog;
 pub mod checks;
 pub mod config_keys;
@@ -40,6 +42,7 @@ pub use access::{Access, Grant};
 pub use agent::{
     Advisory, AgentFacts, AgentVersion, Channel, DownloadLayout, InvalidVersion, KernelLimit, Limits,
 };
+pub use authenticode::CodeRoot;
 pub use catalog::{Catalog, catalog, install};
 pub use checks::{CheckFacts, Severity};
 pub use config_keys::{ConfigDefault, ConfigKey, ConfigKind};

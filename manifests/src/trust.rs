@@ -110,7 +110,7 @@ impl RawAnchor {
 }
 
 /// Only for the embedded certificates: anything outside the alphabet, padding included, is passed over.
-fn decode_base64(text: impl Iterator<Item = u8>) -> Vec<u8> {
+pub(crate) fn decode_base64(text: impl Iterator<Item = u8>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (mut buffer, mut bits) = (0u32, 0);
     for symbol in text {

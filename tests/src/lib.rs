@@ -7,6 +7,7 @@
     reason = "test support works on the build machine and may panic"
 )]
 
+pub mod authenticode;
 pub mod digest;
 pub mod family;
 pub mod forge;

@@ -88,6 +88,9 @@ impl Session<'_> {
             let remarks = self.ends_soon(&ring, &args.when)?;
             return self.finish_remarks(&remarks, "no key and no root ends within 90 days");
         };
+        if args.signature.is_none() && host::begins_with(package, b"MZ")? {
+            return self.check_program(&ring, package);
+        }
         let signature = match &args.signature {
             Some(path) => host::read(path)?,
             None => host::read(Path::new(&format!("{}.sig", package.display())))?,
@@ -110,6 +113,24 @@ impl Session<'_> {
             by.digest_algorithm
         );
         self.finish(&text, &checked.voucher)?;
+        Ok(exit::OK)
+    }
+
+    /// A program for Windows, whose signature is inside.
+    fn check_program(&self, ring: &KeyRing, path: &Path) -> Result<u8, Failure> {
+        let by = ring.judge_program(&host::read(path)?).map_err(|error| {
+            let what = format!("{}: {error}", path.display());
+            Failure::new(exit::VERIFICATION, what, "do not use the file")
+        })?;
+        let text = format!(
+            "{}: signed by {} (certificate {}) at {} with {}\n",
+            path.display(),
+            by.name,
+            by.certificate,
+            instant(by.signed_at),
+            by.digest_algorithm
+        );
+        self.finish(&text, &Voucher::Authenticode(by))?;
         Ok(exit::OK)
     }
 

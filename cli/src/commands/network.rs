@@ -155,6 +155,7 @@ impl<'a> Network<'a> {
         )?;
         let text = match verified.voucher() {
             Voucher::Signature(by) => format!("verified {} with key {}", verified.sha256(), by.fingerprint),
+            Voucher::Authenticode(by) => format!("verified {}, signed by {}", verified.sha256(), by.name),
             Voucher::PinnedDigest => format!("verified {} as named; it has no signature", verified.sha256()),
         };
         self.session.console.event(

@@ -145,9 +145,11 @@ impl Session<'_> {
         };
         let mut targets = supply::select(&oses, &archs, version);
         let signed_since = self.catalog.agent().signature_since;
+        let is_signed =
+            |target: &Target| target.version >= signed_since || target.format == PackageFormat::Exe;
         if choice.os.iter().any(|word| word == "all") {
             targets.retain(|target| {
-                let is_signed = target.version >= signed_since;
+                let is_signed = is_signed(target);
                 if !is_signed {
                     let systems = target.systems.join(", ");
                     let why = format!(
@@ -159,7 +161,7 @@ impl Session<'_> {
                 is_signed
             });
         }
-        if let Some(target) = targets.iter().find(|target| target.version < signed_since) {
+        if let Some(target) = targets.iter().find(|target| !is_signed(target)) {
             let what = format!(
                 "{} for {} was published without a signature",
                 target.version,
@@ -206,7 +208,6 @@ impl Session<'_> {
             })?;
             oses.push(os);
         }
-        oses.retain(|os| os.package != PackageFormat::Exe);
         Ok(oses)
     }
 
@@ -224,10 +225,9 @@ impl Session<'_> {
                 );
                 remarks.push(Remark::failure(what));
             }
-            if ring
-                .keys()
-                .all(|(fingerprint, ..)| fingerprint != locked.signer.key)
-            {
+            let mut keys = ring.keys();
+            let is_known = keys.any(|(fingerprint, ..)| fingerprint == locked.signer.key);
+            if !is_known && locked.format != PackageFormat::Exe {
                 let what = format!("{name}: its signer {} is not in the key ring", locked.signer.key);
                 remarks.push(Remark::failure(what));
             }

@@ -1,5 +1,7 @@
 //! Acquire: get, verify, read. Ends before the first write to the target; the only phase with a network.
 
+pub mod authenticode;
+mod cms;
 pub mod openpgp;
 mod private;
 pub mod store;
@@ -177,6 +179,9 @@ pub fn fetch(
         agent.package_path(&request.version, &request.folder, request.format)
     );
     let store = store::Store::new(request.cache.as_deref(), &request.temp_dir);
+    if request.format == PackageFormat::Exe {
+        return program(origin, ring, agent, request, url, progress);
+    }
     let limit = agent.limits.package_bytes;
     let verify = |source| AcquireError::Verify {
         url: url.clone(),
@@ -225,6 +230,52 @@ pub fn fetch(
     }
     Ok(Verified {
         package,
+        fetched,
+        url,
+    })
+}
+
+/// A program for Windows, whose signature is inside.
+fn program(
+    origin: &dyn Origin,
+    ring: &KeyRing,
+    agent: &AgentFacts,
+    request: &FetchRequest,
+    url: String,
+    progress: &dyn Progress,
+) -> Result<Verified, AcquireError> {
+    let store = store::Store::new(None, &request.temp_dir);
+    let mut plain = store::Plain::new(store.private_file()?);
+    origin.download(&url, &mut plain, agent.limits.package_bytes, progress)?;
+    let mut version = None;
+    let fetched = plain.finish(|bytes| {
+        version = authenticode::version(bytes);
+        ring.judge_program(bytes).map(Voucher::Authenticode)
+    });
+    let fetched = fetched.map_err(|error| match error {
+        store::PlainError::Verify(source) => AcquireError::Verify {
+            url: url.clone(),
+            source,
+        },
+        store::PlainError::Io(error) => IoError::new("read", "the package", error).into(),
+    })?;
+    if let Some(pin) = request.pin.filter(|pin| *pin != fetched.sha256) {
+        let source = VerifyError::OtherDigest {
+            pinned: hex::encode(&pin),
+            found: hex::encode(&fetched.sha256),
+        };
+        return Err(AcquireError::Verify { url, source });
+    }
+    // An old program with a good signature is a downgrade that nobody asked for.
+    if version != Some(request.version) {
+        return Err(AcquireError::Package(PackageError::WrongPackage {
+            field: "ProductVersion",
+            wanted: request.version.to_string(),
+            found: version.map_or_else(|| "none".to_owned(), |version| version.to_string()),
+        }));
+    }
+    Ok(Verified {
+        package: Package::Exe(request.version),
         fetched,
         url,
     })

@@ -14,7 +14,9 @@ use pgp::packet::{
 };
 use pgp::types::{KeyDetails, KeyVersion, Tag, VerifyingKey};
 
-use ssmbake_manifests::hex;
+use ssmbake_manifests::{CodeRoot, hex};
+
+use super::authenticode::{self, Publisher};
 
 const MIN_RSA_BITS: u16 = 2048;
 const RING_LIMIT: usize = 1024 * 1024;
@@ -40,6 +42,8 @@ struct RingKey {
 #[derive(Debug, Default)]
 pub struct KeyRing {
     keys: Vec<RingKey>,
+    /// Under whom programs for Windows are signed, and by whom.
+    code: (Vec<CodeRoot>, String),
 }
 
 /// Who vouched for a file.
@@ -60,6 +64,8 @@ pub struct Vouched {
 pub enum Voucher {
     /// A signature by a key of the ring.
     Signature(Vouched),
+    /// A signature inside of a Windows program.
+    Authenticode(Publisher),
     /// The user, who named its SHA-256: there is no signature.
     PinnedDigest,
 }
@@ -107,6 +113,17 @@ pub enum VerifyError {
         /// The key.
         fingerprint: String,
     },
+    /// A certificate leads to no root that counts, or not then, or not for this.
+    #[error("{0}")]
+    Untrusted(String),
+    /// Signed by somebody else.
+    #[error("the program was signed by {found}, not by {wanted}")]
+    OtherPublisher {
+        /// As it should be.
+        wanted: String,
+        /// As it is.
+        found: String,
+    },
     /// Its SHA-256 is another than the user named.
     #[error("its SHA-256 is {found}, {pinned} was named")]
     OtherDigest {
@@ -120,7 +137,10 @@ pub enum VerifyError {
 impl KeyRing {
     /// The embedded keys.
     pub fn embedded(catalog: &ssmbake_manifests::Catalog) -> Result<Self, KeyRingError> {
-        let mut ring = Self::default();
+        let mut ring = Self {
+            keys: Vec::new(),
+            code: (catalog.code_roots().to_vec(), catalog.agent().publisher.clone()),
+        };
         for key in catalog.signing_keys() {
             let body = key.public_key_packet_body();
             let header = PacketHeader::new_fixed(Tag::PublicKey, u32::try_from(body.len()).unwrap_or(0));
@@ -133,6 +153,12 @@ impl KeyRing {
             });
         }
         Ok(ring)
+    }
+
+    /// Who signed a program for Windows, if that counts.
+    pub fn judge_program(&self, program: &[u8]) -> Result<Publisher, VerifyError> {
+        let (roots, publisher) = &self.code;
+        authenticode::verify(program, publisher, roots)
     }
 
     /// Fingerprint and window (seconds since the epoch, the end exclusive) of each key.

@@ -14,6 +14,7 @@ use super::private;
 use super::transport::Sink;
 use crate::digest::sha256_hex;
 use crate::error::IoError;
+use sha2::{Digest, Sha256};
 use ssmbake_manifests::hex;
 
 /// Where files go.
@@ -91,6 +92,79 @@ pub struct Fetched {
     pub sha256: [u8; 32],
     /// Bytes of the file.
     pub size: u64,
+}
+
+/// A package file that is only hashed: what vouches for it is inside.
+pub struct Plain {
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Plain {
+    /// `file` is empty and private.
+    pub fn new(file: File) -> Self {
+        Self {
+            file,
+            hash: Sha256::new(),
+            size: 0,
+        }
+    }
+
+    /// The file is whole.
+    pub fn finish(
+        self,
+        voucher: impl FnOnce(&[u8]) -> Result<Voucher, VerifyError>,
+    ) -> Result<Fetched, PlainError> {
+        let mut bytes = Vec::new();
+        rewound(&self.file)?.read_to_end(&mut bytes)?;
+        let voucher = voucher(&bytes).map_err(PlainError::Verify)?;
+        Ok(Fetched {
+            voucher,
+            file: self.file,
+            signature: Vec::new(),
+            sha256: self.hash.finalize().into(),
+            size: self.size,
+        })
+    }
+}
+
+/// Why a plain file is none.
+#[derive(Debug)]
+pub enum PlainError {
+    /// What is inside does not vouch for it.
+    Verify(VerifyError),
+    /// The disk said no.
+    Io(io::Error),
+}
+
+impl From<io::Error> for PlainError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Write for Plain {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Plain {
+    fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        rewound(&self.file)?;
+        self.size = 0;
+        self.hash = Sha256::new();
+        Ok(())
+    }
 }
 
 /// Writes a package to a private file and hashes it on the way, for its name and for its signature.

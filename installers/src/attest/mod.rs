@@ -80,6 +80,7 @@ impl<'a> Subject<'a> {
     fn time(&self) -> String {
         let signed = self.package().and_then(|package| match &package.voucher {
             Voucher::Signature(by) => Some(by.signed_at),
+            Voucher::Authenticode(by) => Some(by.signed_at),
             Voucher::PinnedDigest => None,
         });
         instant(self.epoch.or(signed).unwrap_or(0))
@@ -188,6 +189,7 @@ fn vouched(package: &PackageReceipt) -> String {
                 by.digest_algorithm
             )
         }
+        Voucher::Authenticode(by) => format!("Authenticode, {}, {}", by.name, instant(by.signed_at)),
         Voucher::PinnedDigest => "a SHA-256 that the user named".to_owned(),
     }
 }

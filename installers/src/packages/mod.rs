@@ -6,6 +6,7 @@ pub mod rpm;
 pub mod unpack;
 
 use serde::{Deserialize, Serialize};
+use ssmbake_manifests::AgentVersion;
 
 use crate::error::IoError;
 use crate::root::RootPath;
@@ -20,6 +21,8 @@ pub enum Package {
     Deb(deb::archive::DebPackage),
     /// For rpm.
     Rpm(Box<rpm::archive::RpmPackage>),
+    /// For Windows, which unpacks it itself.
+    Exe(AgentVersion),
 }
 
 impl Package {
@@ -28,6 +31,7 @@ impl Package {
         match self {
             Self::Deb(deb) => deb.control.get("Version").unwrap_or_default().to_owned(),
             Self::Rpm(rpm) => rpm.header.evr(),
+            Self::Exe(version) => version.to_string(),
         }
     }
 }

@@ -268,7 +268,10 @@ pub fn create(
             let name = package_name(supplier.agent, locked);
             let signature = verified.signature();
             let signature_name = supplier.agent.signature_path(&name);
-            append(&mut archive, &signature_name, signature.len() as u64, signature).map_err(fail)?;
+            // A program for Windows has its signature inside.
+            if !signature.is_empty() {
+                append(&mut archive, &signature_name, signature.len() as u64, signature).map_err(fail)?;
+            }
             append(&mut archive, &name, verified.size(), verified.file()?).map_err(fail)?;
         }
         let file = archive

@@ -144,6 +144,10 @@ fn signer(voucher: &Voucher) -> Signer {
             key: by.fingerprint.clone(),
             at: instant(by.signed_at),
         },
+        Voucher::Authenticode(by) => Signer {
+            key: format!("{}, certificate {}", by.name, by.certificate),
+            at: instant(by.signed_at),
+        },
         Voucher::PinnedDigest => Signer {
             key: "none".to_owned(),
             at: String::new(),

@@ -17,7 +17,7 @@ use object_store::{
     GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, UpdateVersion, WriteMultipart,
 };
 use sha2::{Digest, Sha256};
-use ssmbake_manifests::{AgentVersion, Channel, hex};
+use ssmbake_manifests::{AgentVersion, Channel, PackageFormat, hex};
 
 use super::{LockFile, Locked, Supplier, SupplyError, Target};
 use crate::acquire::Verified;
@@ -196,7 +196,7 @@ impl Mirror {
         let runtime = runtime()?;
         let has = |locked: &Locked| {
             let (package, signature) = keys(supplier, &locked.version.to_string(), locked);
-            runtime.block_on(self.has(&package, &signature, locked))
+            runtime.block_on(self.has(&package, signature.as_ref(), locked))
         };
         let (locked, verified) = match wanted {
             Wanted::Locked(locked, _) if has(locked)? => return Ok((locked.clone(), Placed::Kept)),
@@ -213,16 +213,23 @@ impl Mirror {
         };
         let (package, signature) = keys(supplier, &locked.version.to_string(), &locked);
         runtime.block_on(async {
-            let bytes = verified.signature().to_vec();
-            self.store.put(&signature, bytes.into()).await.map_err(written)?;
+            if let Some(signature) = signature {
+                let bytes = verified.signature().to_vec();
+                self.store.put(&signature, bytes.into()).await.map_err(written)?;
+            }
             self.upload(&package, &verified).await
         })?;
         Ok((locked, Placed::Written))
     }
 
     /// Whether a whole package is there: its bytes are read, for its name proves nothing.
-    async fn has(&self, package: &Key, signature: &Key, locked: &Locked) -> Result<bool, MirrorError> {
-        for key in [signature, package] {
+    async fn has(
+        &self,
+        package: &Key,
+        signature: Option<&Key>,
+        locked: &Locked,
+    ) -> Result<bool, MirrorError> {
+        for key in signature.into_iter().chain([package]) {
             match self.store.head(key).await {
                 Ok(meta) if key == package && meta.size != locked.size => return Ok(false),
                 Ok(_) => {}
@@ -285,9 +292,10 @@ impl Mirror {
                 for locked in packages.iter().filter(|locked| locked.version == newest) {
                     let (package, signature) = keys(supplier, &newest.to_string(), locked);
                     let (to_package, to_signature) = keys(supplier, channel.word(), locked);
-                    for (from, to) in [(&signature, &to_signature), (&package, &to_package)] {
+                    if let (Some(from), Some(to)) = (&signature, &to_signature) {
                         self.copy(from, to).await?;
                     }
+                    self.copy(&package, &to_package).await?;
                 }
                 self.raise(&at, newest).await?;
             }
@@ -370,11 +378,13 @@ fn runtime() -> Result<tokio::runtime::Runtime, MirrorError> {
 }
 
 /// Package and signature below `version`, which may be a channel's word.
-fn keys(supplier: &Supplier<'_>, version: &str, locked: &Locked) -> (Key, Key) {
+fn keys(supplier: &Supplier<'_>, version: &str, locked: &Locked) -> (Key, Option<Key>) {
     let file = supplier.agent.package_file_name(locked.format);
     let package = format!("{version}/{}/{file}", locked.folder);
-    let signature = supplier.agent.signature_path(&package);
-    (Key::from(package), Key::from(signature))
+    // A program for Windows has its signature inside.
+    let is_beside = locked.format != PackageFormat::Exe;
+    let signature = is_beside.then(|| Key::from(supplier.agent.signature_path(&package)));
+    (Key::from(package), signature)
 }
 
 /// A bucket, as AWS's own tools are told of one.

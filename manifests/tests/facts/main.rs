@@ -5,6 +5,7 @@
 )]
 
 mod agent;
+mod authenticode;
 mod checks;
 mod config_keys;
 mod keys;

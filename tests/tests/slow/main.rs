@@ -10,6 +10,7 @@ mod account;
 mod airgap;
 mod ansible;
 mod attest;
+mod authenticode;
 mod debian;
 mod export;
 mod families;

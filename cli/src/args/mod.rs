@@ -468,7 +468,7 @@ pub struct Wanted {
         long,
         env = "SSMBAKE_BUNDLE",
         value_name = "FILE",
-        conflicts_with_all = ["agent_version", "sha256", "mirror", "source", "lock"]
+        conflicts_with_all = ["agent_version", "sha256", "lock"]
     )]
     pub bundle: Option<PathBuf>,
     /// Whether the agent is a package or a snap; auto takes the snap where a running system has one

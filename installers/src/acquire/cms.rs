@@ -147,12 +147,12 @@ impl<'a> Signer<'a> {
 }
 
 /// What stands in an explicit tag, its own tag and length included.
-fn inner<'a>(any: AnyRef<'a>, tag: Tag) -> der::Result<&'a [u8]> {
+fn inner(any: AnyRef<'_>, tag: Tag) -> der::Result<&[u8]> {
     any.tag().assert_eq(tag)?;
     Ok(any.value())
 }
 
-fn inner_any<'a>(bytes: &'a [u8], tag: Tag) -> der::Result<&'a [u8]> {
+fn inner_any(bytes: &[u8], tag: Tag) -> der::Result<&[u8]> {
     inner(AnyRef::from_der(bytes)?, tag)
 }
 

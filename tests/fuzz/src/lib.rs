@@ -7,6 +7,9 @@ use std::io::Write;
 use ssmbake_manifests::catalog;
 
 #[allow(dead_code, reason = "the program uses more of it")]
+#[path = "../../../installers/src/acquire/cms.rs"]
+mod cms;
+#[allow(dead_code, reason = "the program uses more of it")]
 #[path = "../../../installers/src/probe/elf.rs"]
 mod elf;
 #[allow(dead_code, reason = "the program uses more of it")]
@@ -65,6 +68,21 @@ pub fn elf(bytes: &[u8]) {
     assert!(bytes.starts_with(b"\x7fELF") || elf::architecture(cut).is_none());
 }
 
+/// Signed data: what is read of it lies within it.
+pub fn signed_data(bytes: &[u8]) {
+    if let Ok(data) = cms::SignedData::read(bytes) {
+        let whole = bytes.as_ptr_range();
+        let parts = data
+            .certificates
+            .iter()
+            .chain([&data.content, &data.signer.signature]);
+        for part in parts {
+            assert!(part.is_empty() || whole.contains(&part.as_ptr()));
+        }
+        assert!(data.signer.message.len() <= bytes.len());
+    }
+}
+
 /// A registry hive: keys by name, values as text.
 pub fn hive(bytes: &[u8]) {
     let mut file = File::from(memory());
@@ -74,8 +92,11 @@ pub fn hive(bytes: &[u8]) {
     };
     for path in ["", "Select", r"a\b"] {
         if let Ok(Some(key)) = hive.key(path) {
+            let _either = hive.names(&key);
             for name in ["", "Current", "x"] {
-                let _either = hive.text(&key, name);
+                if let Ok(Some((kind, bytes))) = hive.value(&key, name) {
+                    let _either = (hive_file::text_of(kind, &bytes), hive_file::list_of(kind, &bytes));
+                }
             }
         }
     }

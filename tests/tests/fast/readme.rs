@@ -65,3 +65,31 @@ fn the_readme_names_every_format_of_export() {
         assert!(is_named, "{name}");
     }
 }
+
+#[test]
+fn the_threat_model_s_tests_are_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(top.join("../docs/threat-model.md")).expect("document");
+    let named: Vec<&str> = text.split('`').filter(|word| word.contains(".rs::")).collect();
+    assert!(named.len() >= 20, "{named:?}");
+    for test in named {
+        let (file, function) = test.split_once("::").expect("name");
+        let source = std::fs::read_to_string(top.join("tests").join(file)).unwrap_or_default();
+        assert!(source.contains(&format!("\nfn {function}() {{")), "{test}");
+    }
+}
+
+#[test]
+fn every_dependency_that_is_explained_is_one() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| std::fs::read_to_string(top.join(name)).expect("file");
+    let (document, lock) = (read("docs/dependencies.md"), read("Cargo.lock"));
+    let rows = document
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| crate"));
+    for row in rows {
+        for name in row.split('|').nth(1).expect("cell").split(", ") {
+            assert!(lock.contains(&format!("name = \"{}\"\n", name.trim())), "{name}");
+        }
+    }
+}

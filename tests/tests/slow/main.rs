@@ -11,6 +11,7 @@ mod airgap;
 mod ansible;
 mod attest;
 mod authenticode;
+mod clocks;
 mod debian;
 mod export;
 mod families;

@@ -9,12 +9,23 @@ use ssmbake_tests::world::{mirror, world};
 use ssmbake_tests::{outcome, ssmbake_bin};
 
 /// Commands that need more than a tree and a mirror, and who runs them.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 16] = [
     ("scripts/demo ", ".ci/run"),
     ("scripts/test ", ".ci/run"),
     ("ssmbake audit --region eu-west-1", "slow/prerequisites.rs"),
     ("ssmbake regions --nearest", "slow/prerequisites.rs"),
     ("packer build ", "slow/packer.rs"),
+    (
+        "ssmbake lock --check",
+        "fast/supply.rs: what it says depends on the day",
+    ),
+    ("ssmbake keys check ", "fast/supply.rs"),
+    ("cosign sign-blob ", "slow/signed.rs"),
+    ("ssmbake catalog verify ", "slow/signed.rs"),
+    (
+        "ssmbake apply --root /mnt/image --region eu-west-1 --catalog ",
+        "slow/signed.rs",
+    ),
     ("sh bootstrap.sh ", "fast/bootstrap.rs"),
     ("scripts/release setup", "by hand: half an hour for a binary"),
     ("scripts/release build", "by hand: half an hour for a binary"),

@@ -25,7 +25,12 @@ pub(crate) fn build(
     catalog: &Catalog,
 ) -> Result<(Request, Vec<String>), Failure> {
     let mut warnings = Vec::new();
-    let region = region(wanted.region.as_deref(), environment, catalog, &mut warnings)?;
+    let region = region(
+        wanted.bucket.region.as_deref(),
+        environment,
+        catalog,
+        &mut warnings,
+    )?;
     let mut settings = Vec::new();
     for text in &wanted.endpoint {
         settings.push(config::parse_endpoint(text)?);
@@ -45,9 +50,9 @@ pub(crate) fn build(
     };
     let request = Request {
         region,
-        version: version(&wanted.agent_version)?,
+        version: version(&wanted.bucket.agent_version)?,
         sha256: wanted.sha256.as_deref().map(sha256).transpose()?,
-        source: source(wanted.mirror.as_deref(), wanted.source),
+        source: source(wanted.bucket.mirror.as_deref(), wanted.bucket.source),
         channel: match wanted.channel {
             ChannelArg::Auto => ChannelChoice::Auto,
             ChannelArg::Package => ChannelChoice::Package,

@@ -248,6 +248,9 @@ pub struct AuditArgs {
     /// A bucket of yours that must be there, for the output of commands
     #[arg(long, env = "SSMBAKE_OUTPUT_BUCKET", value_name = "NAME")]
     pub output_bucket: Option<String>,
+    /// The agent must be the one that this file locks
+    #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL")]
+    pub lock: Option<String>,
     /// How long to wait.
     #[command(flatten)]
     pub patience: Patience,
@@ -440,26 +443,12 @@ pub struct RegionsArgs {
 /// What the image shall be like.
 #[derive(Debug, Clone, Args)]
 pub struct Wanted {
-    /// The region to download from, and of FIPS hosts
-    #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
-    pub region: Option<String>,
-    /// latest, stable, or a version such as 3.3.1957.0
-    #[arg(
-        long = "agent-version",
-        visible_alias = "version",
-        env = "SSMBAKE_AGENT_VERSION",
-        default_value = "latest"
-    )]
-    pub agent_version: String,
+    /// Which version, and from where.
+    #[command(flatten)]
+    pub bucket: Bucket,
     /// SHA-256 that the package must have, besides its signature or where AWS published none (before 3.1.1141.0)
     #[arg(long, env = "SSMBAKE_SHA256", value_name = "HEX")]
     pub sha256: Option<String>,
-    /// Which of AWS's buckets to download from
-    #[arg(long, env = "SSMBAKE_SOURCE", default_value = "regional")]
-    pub source: SourceArg,
-    /// A mirror of AWS's bucket; plain http is allowed here, the signature still decides
-    #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
-    pub mirror: Option<String>,
     /// Take exactly the package that this file locks for the system, or exit with 5
     #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL", conflicts_with_all = ["agent_version", "sha256"])]
     pub lock: Option<String>,

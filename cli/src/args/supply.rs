@@ -29,7 +29,29 @@ pub struct Download {
     pub retries: u32,
 }
 
-/// Which packages, and from which bucket.
+/// Which version of the agent, and from which bucket.
+#[derive(Debug, Clone, Args)]
+pub struct Bucket {
+    /// The region to download from, and of FIPS hosts
+    #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// latest, stable, or a version such as 3.3.1957.0
+    #[arg(
+        long = "agent-version",
+        visible_alias = "version",
+        env = "SSMBAKE_AGENT_VERSION",
+        default_value = "latest"
+    )]
+    pub agent_version: String,
+    /// Which of AWS's buckets to download from
+    #[arg(long, env = "SSMBAKE_SOURCE", default_value = "regional")]
+    pub source: SourceArg,
+    /// A mirror of AWS's bucket; plain http is allowed here, the signature still decides
+    #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
+    pub mirror: Option<String>,
+}
+
+/// Which packages.
 #[derive(Debug, Clone, Args)]
 pub struct Choice {
     /// Systems of the catalog, such as debian-12, or all; may be repeated
@@ -44,23 +66,9 @@ pub struct Choice {
         default_value = "amd64,arm64"
     )]
     pub arch: Vec<String>,
-    /// latest, stable, or a version such as 3.3.1957.0
-    #[arg(
-        long = "agent-version",
-        visible_alias = "version",
-        env = "SSMBAKE_AGENT_VERSION",
-        default_value = "latest"
-    )]
-    pub agent_version: String,
-    /// The region whose bucket to download from
-    #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
-    pub region: Option<String>,
-    /// Which of AWS's buckets to download from
-    #[arg(long, env = "SSMBAKE_SOURCE", default_value = "regional")]
-    pub source: SourceArg,
-    /// A mirror of AWS's bucket
-    #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
-    pub mirror: Option<String>,
+    /// Which version, and from where.
+    #[command(flatten)]
+    pub bucket: Bucket,
 }
 
 pub(super) const LOCK_EXAMPLE: &str = "Examples:

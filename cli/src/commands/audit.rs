@@ -36,6 +36,12 @@ impl Session<'_> {
                 .checks
                 .extend(audit::live::audit(&root, &facts, self.catalog, &settings)?);
         }
+        if let Some(place) = &args.lock {
+            let lock = self.read_lock(place)?;
+            report
+                .checks
+                .push(audit::locked(&root, &facts, self.catalog, &lock)?);
+        }
         report.allow(&args.allow);
         match args.format {
             None => self.finish(&render::report(&report), &report)?,

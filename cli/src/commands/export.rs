@@ -43,7 +43,7 @@ impl Session<'_> {
         }
         let mut flags = told.to_vec();
         let region = request.region.as_ref().map(|region| region.id.as_str());
-        if let Some(region) = region.filter(|_| wanted.region.is_none()) {
+        if let Some(region) = region.filter(|_| wanted.bucket.region.is_none()) {
             // It came from AWS_REGION, which the other machine need not have.
             flags.splice(0..0, ["--region".to_owned(), region.to_owned()]);
         }

@@ -46,7 +46,7 @@ impl Pins {
         request.sha256 = Some(locked.sha256.clone());
         if self.bundle.is_some() {
             request.source = Source::Mirror(bundle::BASE.to_owned());
-        } else if wanted.mirror.is_none()
+        } else if wanted.bucket.mirror.is_none()
             && let Some(base) = locked.base_url()
         {
             request.source = Source::Mirror(base.to_owned());
@@ -64,7 +64,7 @@ fn channel_of(offer: &OfferArg) -> Channel {
 
 impl Session<'_> {
     /// A lock, and its signature where it has to have one.
-    fn read_lock(&self, place: &str) -> Result<LockFile, Failure> {
+    pub(super) fn read_lock(&self, place: &str) -> Result<LockFile, Failure> {
         let bytes = self.read_place(place)?;
         self.check_signed(place, &bytes[..])?;
         Ok(LockFile::parse(&String::from_utf8_lossy(&bytes))?)
@@ -114,13 +114,13 @@ impl Session<'_> {
     pub(super) fn base_of(&self, choice: &Choice) -> Result<String, Failure> {
         let mut warnings = Vec::new();
         let region = request::region(
-            choice.region.as_deref(),
+            choice.bucket.region.as_deref(),
             self.environment,
             self.catalog,
             &mut warnings,
         )?;
         warnings.iter().for_each(|warning| self.console.warn(warning));
-        let source = request::source(choice.mirror.as_deref(), choice.source);
+        let source = request::source(choice.bucket.mirror.as_deref(), choice.bucket.source);
         let base = source.base_url(region.as_ref(), self.catalog.agent());
         base.ok_or_else(|| {
             Failure::new(
@@ -138,7 +138,7 @@ impl Session<'_> {
             .iter()
             .map(|word| request::arch(word))
             .collect::<Result<Vec<Arch>, _>>()?;
-        let version: AgentVersion = match request::version(&choice.agent_version)? {
+        let version: AgentVersion = match request::version(&choice.bucket.agent_version)? {
             VersionSpec::Exact(version) => version,
             VersionSpec::Latest => network.newest(base, Channel::Latest)?,
             VersionSpec::Stable => network.newest(base, Channel::Stable)?,
@@ -266,7 +266,7 @@ impl Session<'_> {
 
     pub(super) fn sync_mirror(&self, args: &MirrorSyncArgs) -> Result<u8, Failure> {
         let network = Network::new(self, &args.download);
-        let base = args.choice.mirror.clone();
+        let base = args.choice.bucket.mirror.clone();
         let wanted: Vec<mirror::Wanted> = match &args.lock {
             Some(path) => {
                 let lock = self.read_lock(path)?;

@@ -19,6 +19,7 @@ use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::seal::{self, Item};
 use crate::service::{Enablement, InstallChannel, systemd};
+use crate::supply::LockFile;
 use crate::trust::AnchorState;
 
 /// The version of the report's JSON.
@@ -174,6 +175,44 @@ fn findings(
     named.extend(configuration::findings(facts, catalog, profile));
     named.extend(files::findings(root, facts, catalog)?);
     Ok(named)
+}
+
+/// Whether the agent is the very one that a lock names.
+pub fn locked(root: &Root, facts: &Facts, catalog: &Catalog, lock: &LockFile) -> Result<Check, IoError> {
+    let again = "run `ssmbake apply --lock` with this lock";
+    let (id, arch) = (&facts.os.value.id, facts.arch.value);
+    let installed = facts
+        .agent
+        .package
+        .as_ref()
+        .map(|package| upstream(&package.version));
+    let placed = receipt::read(root)?.and_then(|receipt| receipt.package);
+    let finding = match (lock.find(id, arch), installed) {
+        (Err(error), _) => fail(error.to_string(), "make the lock anew with this system"),
+        (Ok(locked), None) => fail(
+            format!("{} is locked and nothing installed", locked.version),
+            again,
+        ),
+        (Ok(locked), Some(version)) if version != locked.version.to_string() => fail(
+            format!("{version} is installed, {} is locked", locked.version),
+            again,
+        ),
+        (Ok(locked), Some(version)) => match placed {
+            Some(package) if package.sha256 == locked.sha256 => pass(format!("{version}, {}", locked.sha256)),
+            Some(package) => fail(
+                format!(
+                    "the package had the SHA-256 {}, {} is locked",
+                    package.sha256, locked.sha256
+                ),
+                "find out where it came from",
+            ),
+            None => warn(
+                format!("{version}, but nobody knows from which package"),
+                "only what ssmbake installs is known by its digest",
+            ),
+        },
+    };
+    Ok(check(catalog, "SSMB085", finding))
 }
 
 /// A check for each class of what no copy may have.

@@ -5,6 +5,7 @@
 //! | `ssmbake.lock` | which packages are in it |
 //! | `catalog.json` | all facts, keys and roots among them |
 //! | `roots/ID.pem` | the trust anchors, for people and other tools |
+//! | `SHA256SUMS` | of all other entries, for `sha256sum --check` |
 //! | `packages/VERSION/FOLDER/FILE`, `….sig` | packages and their signatures, laid out as AWS's bucket is |
 //!
 //! Nothing in it is believed for being in it: packages are verified as those of any server.
@@ -18,7 +19,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
-use ssmbake_manifests::{AgentFacts, Catalog, Document};
+use sha2::{Digest, Sha256};
+use ssmbake_manifests::{AgentFacts, Catalog, Document, hex};
 
 use super::lockfile::{LockFile, Locked};
 use super::{Supplier, SupplyError};
@@ -33,6 +35,7 @@ const LOCK: &str = "ssmbake.lock";
 const CATALOG: &str = "catalog.json";
 const PACKAGES: &str = "packages/";
 const ROOTS: &str = "roots/";
+const SUMS: &str = "SHA256SUMS";
 const ENTRIES: usize = 4096;
 const SMALL: u64 = 16 * 1024 * 1024;
 /// The first of January 1980: what archives have that were made at no time.
@@ -100,7 +103,7 @@ impl Bundle {
         Ok(bytes)
     }
 
-    /// Checks every package as `apply` will, and that roots and facts agree.
+    /// Checks every package as `apply` will, and that everything is as it was written.
     pub fn verify(&self, supplier: &Supplier<'_>) -> Result<(), SupplyError> {
         let supplier = Supplier {
             origin: self,
@@ -109,20 +112,55 @@ impl Bundle {
         for locked in &self.lock.package {
             supplier.locked(locked, Some(BASE))?;
         }
-        let document = Document::parse(&self.catalog()?)
-            .and_then(|document| Catalog::of(document.clone()).map(|_| document))
+        Document::parse(&self.catalog()?)
+            .and_then(Catalog::of)
             .map_err(|error| SupplyError::Malformed(error.to_string()))?;
-        for name in self.entries.keys() {
-            let Some(id) = name
-                .strip_prefix(ROOTS)
-                .and_then(|name| name.strip_suffix(".pem"))
-            else {
-                continue;
-            };
-            if document.roots.get(id).map(String::as_bytes) != Some(&self.small(name)?) {
-                let why = format!("`{name}` is not the one in `{CATALOG}`");
-                return Err(SupplyError::Malformed(why));
-            }
+        self.check_sums()
+    }
+
+    /// Whether every entry is as it was written, and none is there that was not.
+    fn check_sums(&self) -> Result<(), SupplyError> {
+        let mut sums = String::new();
+        for (name, place) in self.entries.iter().filter(|(name, _)| *name != SUMS) {
+            let mut hash = Sha256::new();
+            self.each_part(*place, &mut |part| {
+                hash.update(part);
+                Ok(())
+            })
+            .map_err(|error| SupplyError::Malformed(format!("`{name}`: {error}")))?;
+            sums.push_str(&sum(&hex::encode(&hash.finalize()), name));
+        }
+        let written = self.small(SUMS)?;
+        let mut lines: Vec<&str> = std::str::from_utf8(&written)
+            .unwrap_or_default()
+            .lines()
+            .collect();
+        let mut found: Vec<&str> = sums.lines().collect();
+        lines.sort_unstable();
+        found.sort_unstable();
+        match lines.iter().zip(&found).find(|(line, one)| line != one) {
+            None if lines.len() == found.len() => Ok(()),
+            Some((line, _)) => Err(SupplyError::Malformed(format!(
+                "it is not as `{SUMS}` says: {line}"
+            ))),
+            None => Err(SupplyError::Malformed(format!("`{SUMS}` lists other entries"))),
+        }
+    }
+
+    /// Reads what lies at a place, part by part.
+    fn each_part(
+        &self,
+        (mut at, size): (u64, u64),
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let end = at + size;
+        let mut buffer = vec![0; 256 * 1024];
+        while at < end {
+            let count = usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let part = &mut buffer[..count];
+            read_exact_at(&self.file, part, at)?;
+            take(part)?;
+            at += count as u64;
         }
         Ok(())
     }
@@ -150,7 +188,7 @@ impl Origin for Bundle {
         limit: u64,
         progress: &dyn Progress,
     ) -> Result<(), NetworkError> {
-        let (mut at, size) = self.find(url)?;
+        let (at, size) = self.find(url)?;
         if size > limit {
             return Err(NetworkError::TooLarge {
                 url: url.to_owned(),
@@ -158,17 +196,14 @@ impl Origin for Bundle {
             });
         }
         progress.started(url.rsplit('/').next().unwrap_or(""), Some(size));
-        let end = at + size;
-        let mut buffer = vec![0; 256 * 1024];
-        while at < end {
-            let count = usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
-            let part = &mut buffer[..count];
-            read_exact_at(&self.file, part, at)
-                .map_err(|error| NetworkError::Setup(format!("the bundle ends too early: {error}")))?;
-            sink.write_all(part).map_err(NetworkError::Write)?;
-            at += count as u64;
-            progress.advanced(size - (end - at));
-        }
+        let mut done = 0;
+        let copied = self.each_part((at, size), &mut |part| {
+            sink.write_all(part)?;
+            done += part.len() as u64;
+            progress.advanced(done);
+            Ok(())
+        });
+        copied.map_err(NetworkError::Write)?;
         progress.finished();
         Ok(())
     }
@@ -220,6 +255,7 @@ fn table(file: &File) -> Result<BTreeMap<String, (u64, u64)>, SupplyError> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let is_known = name == LOCK
             || name == CATALOG
+            || name == SUMS
             || [PACKAGES, ROOTS].iter().any(|dir| name.starts_with(dir)) && !name.contains("..");
         if !is_known || !entry.header().entry_type().is_file() {
             return Err(malformed(format!("it has an entry `{}`", name.escape_default())));
@@ -254,26 +290,33 @@ pub fn create(
     let fail = |error| SupplyError::Io(IoError::new("write", out.display(), error));
     let temp = out.with_extension(format!("new-{}", std::process::id()));
     let written = (|| {
-        let mut archive = tar::Builder::new(BufWriter::new(File::create(&temp).map_err(fail)?));
-        let text = contents.lock.render();
-        append(&mut archive, LOCK, text.len() as u64, text.as_bytes()).map_err(fail)?;
-        let text = contents.document.render();
-        append(&mut archive, CATALOG, text.len() as u64, text.as_bytes()).map_err(fail)?;
+        let mut writer = Writer {
+            archive: tar::Builder::new(BufWriter::new(File::create(&temp).map_err(fail)?)),
+            sums: String::new(),
+        };
+        writer.text(LOCK, &contents.lock.render()).map_err(fail)?;
+        writer.text(CATALOG, &contents.document.render()).map_err(fail)?;
         for (id, pem) in &contents.document.roots {
-            let name = format!("{ROOTS}{id}.pem");
-            append(&mut archive, &name, pem.len() as u64, pem.as_bytes()).map_err(fail)?;
+            writer.text(&format!("{ROOTS}{id}.pem"), pem).map_err(fail)?;
         }
         for locked in &contents.lock.package {
             let verified = supplier.locked(locked, base_url)?;
             let name = package_name(supplier.agent, locked);
             let signature = verified.signature();
-            let signature_name = supplier.agent.signature_path(&name);
             // A program for Windows has its signature inside.
             if !signature.is_empty() {
-                append(&mut archive, &signature_name, signature.len() as u64, signature).map_err(fail)?;
+                let name = supplier.agent.signature_path(&name);
+                writer
+                    .add(&name, signature.len() as u64, signature)
+                    .map_err(fail)?;
             }
-            append(&mut archive, &name, verified.size(), verified.file()?).map_err(fail)?;
+            writer
+                .add(&name, verified.size(), verified.file()?)
+                .map_err(fail)?;
         }
+        let sums = std::mem::take(&mut writer.sums);
+        writer.text(SUMS, &sums).map_err(fail)?;
+        let archive = writer.archive;
         let file = archive
             .into_inner()
             .and_then(|writer| writer.into_inner().map_err(|error| error.into_error()));
@@ -292,12 +335,43 @@ fn package_name(agent: &AgentFacts, locked: &Locked) -> String {
     format!("{PACKAGES}{path}")
 }
 
-fn append(archive: &mut tar::Builder<impl Write>, name: &str, size: u64, bytes: impl Read) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(size);
-    header.set_mode(0o644);
-    header.set_mtime(NO_TIME);
-    header.set_uid(0);
-    header.set_gid(0);
-    archive.append_data(&mut header, name, bytes.take(size))
+/// A line as sha256sum writes it.
+fn sum(digest: &str, name: &str) -> String {
+    format!("{digest}  {name}\n")
+}
+
+/// Writes entries that say nothing of when and by whom, and their digests.
+struct Writer<W: Write> {
+    archive: tar::Builder<W>,
+    sums: String,
+}
+
+impl<W: Write> Writer<W> {
+    fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
+        self.add(name, text.len() as u64, text.as_bytes())
+    }
+
+    fn add(&mut self, name: &str, size: u64, bytes: impl Read) -> io::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(NO_TIME);
+        header.set_uid(0);
+        header.set_gid(0);
+        let mut hashing = Hashing(bytes.take(size), Sha256::new());
+        self.archive.append_data(&mut header, name, &mut hashing)?;
+        self.sums
+            .push_str(&sum(&hex::encode(&hashing.1.finalize()), name));
+        Ok(())
+    }
+}
+
+struct Hashing<R>(R, Sha256);
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.update(&buffer[..count]);
+        Ok(count)
+    }
 }

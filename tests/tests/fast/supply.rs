@@ -156,6 +156,41 @@ fn apply_takes_what_is_locked_and_nothing_else() {
 }
 
 #[test]
+fn audit_says_whether_the_agent_is_the_locked_one() {
+    let (mirror, dir) = (mirror(), place());
+    let path = lock(&mirror, dir.path());
+    let verdict = |tree: &MiniTree| {
+        let mut command = ssmbake(&["audit", "--output", "json", "--lock"]);
+        let (_, out, err) = outcome(command.arg(&path).arg("--root").arg(tree.path()));
+        let report: serde_json::Value =
+            serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+        let checks = report["checks"].as_array().expect("checks");
+        let found = checks
+            .iter()
+            .find(|check| check["id"] == "SSMB085")
+            .expect("check");
+        let text = |name: &str| found[name].as_str().expect("text").to_owned();
+        (text("verdict"), text("detail"))
+    };
+    let tree = MiniTree::debian();
+    assert_eq!(verdict(&tree).0, "fail");
+    must(&mut apply(&tree, &["--lock"], &path));
+    assert_eq!(verdict(&tree).0, "pass");
+    let receipt = tree.path().join("var/lib/ssmbake/receipt.json");
+    let text = fs::read_to_string(&receipt).expect("receipt");
+    let digest = sha256(&fs::read(deb(V1)).expect("package"));
+    fs::write(&receipt, text.replace(&digest, &"0".repeat(64))).expect("receipt");
+    let (word, detail) = verdict(&tree);
+    assert!(word == "fail" && detail.contains(&digest), "{detail}");
+    fs::remove_file(&receipt).expect("remove");
+    assert_eq!(verdict(&tree).0, "warn");
+    let other = MiniTree::debian();
+    must(&mut ssmbake_tests::world::apply(other.path(), &mirror, V2));
+    let (word, detail) = verdict(&other);
+    assert!(word == "fail" && detail.contains(V2), "{detail}");
+}
+
+#[test]
 fn a_lock_is_compared_with_what_has_happened_since() {
     let (mirror, dir) = (mirror(), place());
     let path = lock(&mirror, dir.path());
@@ -271,6 +306,16 @@ fn bundles_are_the_same_for_the_same_lock_and_bake_the_same_tree() {
     let mut verify = ssmbake(&["bundle", "verify"]);
     let out = must(verify.arg(&one).arg("--keyring").arg(&world().keyring)).stdout;
     assert!(String::from_utf8_lossy(&out).contains("1 packages are good"));
+
+    // Anybody's tools can look into it.
+    let unpacked = place();
+    let mut tar = std::process::Command::new("tar");
+    must(tar.arg("-C").arg(unpacked.path()).arg("-xf").arg(&one));
+    let mut sums = std::process::Command::new("sha256sum");
+    must(
+        sums.args(["--quiet", "--check", "SHA256SUMS"])
+            .current_dir(unpacked.path()),
+    );
 
     let from_mirror = MiniTree::debian();
     let from_bundle = from_mirror.copy();

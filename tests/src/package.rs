@@ -217,6 +217,11 @@ impl Signer {
         Self::make("rsa2048", "cert", clock, expires)
     }
 
+    /// GnuPG's home.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// Of the primary key, upper-case hex.
     pub fn fingerprint(&self) -> String {
         let listing = must(self.gpg(None).args(["--with-colons", "--list-keys"])).stdout;

@@ -38,8 +38,19 @@ pub fn world() -> &'static World {
         let signer = Signer::new("rsa2048", None, "0");
         let keyring = dir.path().join("keyring.asc");
         fs::write(&keyring, signer.certificate()).expect("keyring");
+        clean_up_after(std::process::id(), &[dir.path(), signer.home()]);
         World { dir, signer, keyring }
     })
+}
+
+/// Nothing is dropped that lives as long as the process: somebody else removes it, and with its home the signer's agent ends.
+fn clean_up_after(process: u32, dirs: &[&Path]) {
+    let wait = "while [ -d /proc/$0 ]; do sleep 1; done; exec rm -rf \"$@\"";
+    let mut watch = Command::new("setsid");
+    watch.args(["sh", "-c", wait, &process.to_string()]).args(dirs);
+    let quiet = || std::process::Stdio::null();
+    watch.stdin(quiet()).stdout(quiet()).stderr(quiet());
+    drop(watch.spawn().expect("watch"));
 }
 
 /// A built package of `version`, cached.

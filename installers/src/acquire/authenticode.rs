@@ -14,7 +14,7 @@ use ssmbake_manifests::{AgentVersion, CodeRoot, hex};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::cms::{SignedData, Signer, skip};
-use super::openpgp::VerifyError;
+use super::voucher::VerifyError;
 
 const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
 const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");

@@ -6,6 +6,7 @@ pub mod openpgp;
 mod private;
 pub mod store;
 pub mod transport;
+mod voucher;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use ssmbake_manifests::{AgentFacts, AgentVersion, Arch, Channel, PackageFormat};
 
 use openpgp::Check;
-pub use openpgp::{KeyRing, KeyRingError, VerifyError, Voucher};
+pub use openpgp::{KeyRing, KeyRingError};
 pub use transport::{NetworkError, Progress, ProxySettings, Sink, Transport, TransportOptions};
+pub use voucher::{VerifyError, Vouched, Voucher};
 
 use crate::error::IoError;
 use crate::packages::deb::archive::DebPackage;

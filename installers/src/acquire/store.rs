@@ -9,9 +9,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::openpgp::{Check, KeyRing, VerifyError, Voucher};
+use super::openpgp::{Check, KeyRing};
 use super::private;
 use super::transport::Sink;
+use super::voucher::{VerifyError, Voucher};
 use crate::digest::sha256_hex;
 use crate::error::IoError;
 use sha2::{Digest, Sha256};

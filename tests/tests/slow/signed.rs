@@ -426,6 +426,54 @@ fn locks_and_bundles_can_be_made_to_need_a_signature() {
         let tree = MiniTree::debian();
         refused(&mut apply(&tree, option, place), tree.path(), 5);
     }
+    // By an identity instead of a key.
+    let keyless = |tree: &MiniTree, option: &str, name: &str, identity: &str| {
+        let mut command = ssmbake(&["apply", "--require-signature", "--region", "eu-west-1", option]);
+        command
+            .arg(desk.at(name))
+            .arg("--root")
+            .arg(tree.path())
+            .arg("--keyring")
+            .arg(keyring);
+        command.args(["--signer-identity", identity, "--signer-issuer", ISSUER]);
+        command.arg("--trusted-root").arg(desk.at("root.json"));
+        command
+    };
+    let mut make = ssmbake(&[
+        "lock",
+        "--os",
+        "debian-12",
+        "--arch",
+        "amd64",
+        "--version",
+        V1,
+        "--mirror",
+        &mirror.url,
+    ]);
+    must(
+        make.arg("--keyring")
+            .arg(keyring)
+            .arg("--out")
+            .arg(desk.at("lock")),
+    );
+    let mut make = ssmbake(&["bundle", "create", "--lock"]);
+    must(
+        make.arg(desk.at("lock"))
+            .arg("--keyring")
+            .arg(keyring)
+            .arg("--out")
+            .arg(desk.at("bundle")),
+    );
+    for (option, name) in [("--lock", "lock"), ("--bundle", "bundle")] {
+        let tree = MiniTree::debian();
+        desk.sign_keyless(name);
+        refused(
+            &mut keyless(&tree, option, name, "somebody@example.com"),
+            tree.path(),
+            5,
+        );
+        must(&mut keyless(&tree, option, name, IDENTITY));
+    }
     // A mirror's lock, which machines get from the mirror itself.
     let mut make = ssmbake(&[
         "lock",

@@ -373,31 +373,34 @@ fn a_new_signing_key_arrives_in_a_signed_catalog() {
 fn locks_and_bundles_can_be_made_to_need_a_signature() {
     let (desk, mirror) = (Desk::new(), mirror());
     let keyring = &world().keyring;
-    let mut make = ssmbake(&[
-        "lock",
-        "--os",
-        "debian-12",
-        "--arch",
-        "amd64",
-        "--version",
-        V1,
-        "--mirror",
-        &mirror.url,
-    ]);
-    must(
-        make.arg("--keyring")
-            .arg(keyring)
-            .arg("--out")
-            .arg(desk.at("lock")),
-    );
-    let mut make = ssmbake(&["bundle", "create", "--lock"]);
-    must(
-        make.arg(desk.at("lock"))
-            .arg("--keyring")
-            .arg(keyring)
-            .arg("--out")
-            .arg(desk.at("bundle")),
-    );
+    let make = || {
+        let mut make = ssmbake(&[
+            "lock",
+            "--os",
+            "debian-12",
+            "--arch",
+            "amd64",
+            "--version",
+            V1,
+            "--mirror",
+            &mirror.url,
+        ]);
+        must(
+            make.arg("--keyring")
+                .arg(keyring)
+                .arg("--out")
+                .arg(desk.at("lock")),
+        );
+        let mut make = ssmbake(&["bundle", "create", "--lock"]);
+        must(
+            make.arg(desk.at("lock"))
+                .arg("--keyring")
+                .arg(keyring)
+                .arg("--out")
+                .arg(desk.at("bundle")),
+        );
+    };
+    make();
     let apply = |tree: &MiniTree, option: &str, place: &str| {
         let mut command = desk.ssmbake(&[
             "apply",
@@ -439,31 +442,7 @@ fn locks_and_bundles_can_be_made_to_need_a_signature() {
         command.arg("--trusted-root").arg(desk.at("root.json"));
         command
     };
-    let mut make = ssmbake(&[
-        "lock",
-        "--os",
-        "debian-12",
-        "--arch",
-        "amd64",
-        "--version",
-        V1,
-        "--mirror",
-        &mirror.url,
-    ]);
-    must(
-        make.arg("--keyring")
-            .arg(keyring)
-            .arg("--out")
-            .arg(desk.at("lock")),
-    );
-    let mut make = ssmbake(&["bundle", "create", "--lock"]);
-    must(
-        make.arg(desk.at("lock"))
-            .arg("--keyring")
-            .arg(keyring)
-            .arg("--out")
-            .arg(desk.at("bundle")),
-    );
+    make();
     for (option, name) in [("--lock", "lock"), ("--bundle", "bundle")] {
         let tree = MiniTree::debian();
         desk.sign_keyless(name);
@@ -475,23 +454,7 @@ fn locks_and_bundles_can_be_made_to_need_a_signature() {
         must(&mut keyless(&tree, option, name, IDENTITY));
     }
     // A mirror's lock, which machines get from the mirror itself.
-    let mut make = ssmbake(&[
-        "lock",
-        "--os",
-        "debian-12",
-        "--arch",
-        "amd64",
-        "--version",
-        V1,
-        "--mirror",
-        &mirror.url,
-    ]);
-    must(
-        make.arg("--keyring")
-            .arg(keyring)
-            .arg("--out")
-            .arg(desk.at("lock")),
-    );
+    make();
     desk.sign("lock");
     for name in ["lock", "lock.sigstore.json"] {
         mirror.put(name, fs::read(desk.at(name)).expect("file"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use ssmbake_installers::acquire::{Transport, TransportOptions};
+use ssmbake_installers::acquire::{Origin, Transport, TransportOptions};
 use ssmbake_installers::signed::{self, Signer};
 use ssmbake_installers::supply::lockfile::{instant, seconds};
 use ssmbake_manifests::{Catalog, Document, hex};

@@ -84,14 +84,24 @@ impl<'a> Network<'a> {
         ring: &'b KeyRing,
         temp_dir: &'b Path,
     ) -> Result<Supplier<'b>, Failure> {
-        Ok(Supplier {
-            origin: self.origin()?,
+        Ok(self.supplier_of(self.origin()?, ring, temp_dir))
+    }
+
+    /// The same from an origin of the caller's.
+    pub(super) fn supplier_of<'b>(
+        &'b self,
+        origin: &'b (dyn Origin + Sync),
+        ring: &'b KeyRing,
+        temp_dir: &'b Path,
+    ) -> Supplier<'b> {
+        Supplier {
+            origin,
             ring,
             agent: self.session.catalog.agent(),
             temp_dir,
             cache: self.args.cache_dir.as_deref(),
             progress: self.session.console,
-        })
+        }
     }
 
     /// The version that a bucket's channel stands for.

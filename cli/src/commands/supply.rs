@@ -254,11 +254,10 @@ impl Session<'_> {
                 let found = self.open_bundle(&args.file)?;
                 let network = Network::new(self, &args.download);
                 let (ring, temp_dir) = (network.ring()?, self.temp_dir());
-                let lock = found.lock().clone();
-                let network = network.or_bundle(Some(Bundle::open(&args.file)?));
-                found.verify(&network.supplier(&ring, &temp_dir)?)?;
-                let text = format!("{} packages are good:\n{}", lock.package.len(), rows(&lock));
-                self.finish(&text, &lock)?;
+                found.verify(&network.supplier_of(&found, &ring, &temp_dir))?;
+                let lock = found.lock();
+                let text = format!("{} packages are good:\n{}", lock.package.len(), rows(lock));
+                self.finish(&text, lock)?;
                 Ok(exit::OK)
             }
         }

@@ -70,22 +70,6 @@ pub trait Origin {
     ) -> Result<(), NetworkError>;
 }
 
-impl Origin for Transport {
-    fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
-        Self::get_small(self, url, limit)
-    }
-
-    fn download(
-        &self,
-        url: &str,
-        sink: &mut dyn Sink,
-        limit: u64,
-        progress: &dyn Progress,
-    ) -> Result<(), NetworkError> {
-        Self::download(self, url, sink, limit, progress)
-    }
-}
-
 /// A package whose signature, version and content were checked. There is no other way to make one than [`fetch`].
 #[derive(Debug)]
 pub struct Verified {

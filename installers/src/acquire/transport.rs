@@ -8,6 +8,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RET
 use reqwest::{Client, NoProxy, Response, StatusCode, redirect};
 use url::Url;
 
+use super::Origin;
 use crate::interrupt::Interrupt;
 use crate::tls::{self, Trust};
 
@@ -184,31 +185,6 @@ impl Transport {
         })
     }
 
-    /// A small file of at most `limit` bytes.
-    pub fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
-        let url = parse(url)?;
-        self.bounded(
-            &url,
-            self.retrying(&url, None, async |_| self.read_all(&url, limit).await),
-        )
-    }
-
-    /// Downloads into `sink`; a broken connection goes on where it stopped.
-    pub fn download(
-        &self,
-        url: &str,
-        sink: &mut dyn Sink,
-        limit: u64,
-        progress: &dyn Progress,
-    ) -> Result<(), NetworkError> {
-        let url = parse(url)?;
-        let mut partial = Partial::default();
-        let attempt = async |_| self.stream(&url, sink, limit, &mut partial, progress).await;
-        self.bounded(&url, self.retrying(&url, Some(progress), attempt))?;
-        progress.finished();
-        Ok(())
-    }
-
     fn bounded<T>(
         &self,
         url: &Url,
@@ -335,6 +311,32 @@ impl Transport {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+impl Origin for Transport {
+    fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
+        let url = parse(url)?;
+        self.bounded(
+            &url,
+            self.retrying(&url, None, async |_| self.read_all(&url, limit).await),
+        )
+    }
+
+    /// A broken connection goes on where it stopped.
+    fn download(
+        &self,
+        url: &str,
+        sink: &mut dyn Sink,
+        limit: u64,
+        progress: &dyn Progress,
+    ) -> Result<(), NetworkError> {
+        let url = parse(url)?;
+        let mut partial = Partial::default();
+        let attempt = async |_| self.stream(&url, sink, limit, &mut partial, progress).await;
+        self.bounded(&url, self.retrying(&url, Some(progress), attempt))?;
+        progress.finished();
+        Ok(())
     }
 }
 

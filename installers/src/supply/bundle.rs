@@ -97,9 +97,14 @@ impl Bundle {
         if *size > SMALL {
             return Err(SupplyError::Malformed(format!("`{name}` is too large")));
         }
-        let mut bytes = vec![0; usize::try_from(*size).unwrap_or(0)];
-        read_exact_at(&self.file, &mut bytes, *at)
-            .map_err(|error| SupplyError::Malformed(format!("`{name}`: {error}")))?;
+        self.whole((*at, *size))
+            .map_err(|error| SupplyError::Malformed(format!("`{name}`: {error}")))
+    }
+
+    /// What lies at a place, whose size was checked.
+    fn whole(&self, (at, size): (u64, u64)) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+        read_exact_at(&self.file, &mut bytes, at)?;
         Ok(bytes)
     }
 
@@ -165,20 +170,23 @@ impl Bundle {
         Ok(())
     }
 
-    fn find(&self, url: &str) -> Result<(u64, u64), NetworkError> {
+    /// Place and size of what a URL stands for, of at most `limit` bytes.
+    fn find(&self, url: &str, limit: u64) -> Result<(u64, u64), NetworkError> {
         let name = url.strip_prefix(BASE).map(|path| path.trim_start_matches('/'));
         let entry = name.and_then(|name| self.entries.get(&format!("{PACKAGES}{name}")));
-        entry
-            .copied()
-            .ok_or_else(|| NetworkError::NotInBundle(url.to_owned()))
+        let url = url.to_owned();
+        match entry {
+            None => Err(NetworkError::NotInBundle(url)),
+            Some((_, size)) if *size > limit => Err(NetworkError::TooLarge { url, limit }),
+            Some(place) => Ok(*place),
+        }
     }
 }
 
 impl Origin for Bundle {
     fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
-        let mut bytes = Buffer(Vec::new());
-        self.download(url, &mut bytes, limit, &Quiet)?;
-        Ok(bytes.0)
+        let place = self.find(url, limit)?;
+        self.whole(place).map_err(NetworkError::Write)
     }
 
     fn download(
@@ -188,13 +196,7 @@ impl Origin for Bundle {
         limit: u64,
         progress: &dyn Progress,
     ) -> Result<(), NetworkError> {
-        let (at, size) = self.find(url)?;
-        if size > limit {
-            return Err(NetworkError::TooLarge {
-                url: url.to_owned(),
-                limit,
-            });
-        }
+        let (at, size) = self.find(url, limit)?;
         progress.started(url.rsplit('/').next().unwrap_or(""), Some(size));
         let mut done = 0;
         let copied = self.each_part((at, size), &mut |part| {
@@ -207,35 +209,6 @@ impl Origin for Bundle {
         progress.finished();
         Ok(())
     }
-}
-
-struct Buffer(Vec<u8>);
-
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink for Buffer {
-    fn restart(&mut self) -> io::Result<()> {
-        self.0.clear();
-        Ok(())
-    }
-}
-
-/// Nobody waits for a small file.
-struct Quiet;
-
-impl Progress for Quiet {
-    fn started(&self, _what: &str, _total: Option<u64>) {}
-    fn advanced(&self, _total: u64) {}
-    fn retrying(&self, _attempt: u32, _why: &str) {}
-    fn finished(&self) {}
 }
 
 /// Where each entry is. Anything that no bundle has makes it none.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use ssmbake_tests::machine::clouded;
 use ssmbake_tests::mirror::Mirror;
@@ -80,6 +80,9 @@ impl Snippet {
 
 /// `script` as an installer runs it, with the tree at `place`; what is mounted ends with it.
 fn install(script: &str, root: &Path, place: &str) {
+    // A mount point that is removed is unmounted in every namespace: one installer at a time.
+    static PLACES: Mutex<()> = Mutex::new(());
+    let _alone = PLACES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "sh", "-c"])

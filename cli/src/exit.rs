@@ -239,6 +239,22 @@ impl From<SupplyError> for Failure {
     fn from(error: SupplyError) -> Self {
         match error {
             SupplyError::Malformed(_) => Self::new(VERIFICATION, error, "make it anew with `bundle create`"),
+            SupplyError::PlainList { .. } => Self::new(
+                VERIFICATION,
+                error,
+                "give an https URL, or leave --public-url out",
+            ),
+            SupplyError::List { .. } => Self::new(NETWORK, error, "check --mirror"),
+            SupplyError::Unlisted { .. } => Self::new(
+                NETWORK,
+                error,
+                "check version and region, or leave --public-url out",
+            ),
+            SupplyError::Archive { .. } => Self::new(
+                VERIFICATION,
+                error,
+                "the server offers another file under this name; do not use it",
+            ),
             SupplyError::Lock(error) => error.into(),
             SupplyError::Acquire(error) => error.into(),
             SupplyError::Io(error) => error.into(),

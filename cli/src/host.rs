@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use ssmbake_installers::digest;
 use ssmbake_installers::error::IoError;
 
 const LIMIT: u64 = 256 * 1024 * 1024;
@@ -56,16 +57,10 @@ pub(crate) fn make_parent(path: &Path) -> Result<(), IoError> {
 }
 
 /// A file of any size, part by part.
-pub(crate) fn read_through(path: &Path, take: &mut dyn FnMut(&[u8])) -> Result<(), IoError> {
+pub(crate) fn read_through(path: &Path, take: impl FnMut(&[u8])) -> Result<(), IoError> {
     let fail = |error| IoError::new("read", path.display(), error);
-    let mut file = std::fs::File::open(path).map_err(fail)?;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(fail)? {
-            0 => return Ok(()),
-            count => take(&buffer[..count]),
-        }
-    }
+    let file = std::fs::File::open(path).map_err(fail)?;
+    digest::read_through(file, take).map_err(fail)
 }
 
 /// The build machine's own CA bundle, if it has one.

@@ -26,7 +26,7 @@ pub mod apply;
 pub mod attest;
 pub mod audit;
 pub mod config;
-mod digest;
+pub mod digest;
 pub mod error;
 pub mod export;
 pub mod interrupt;

@@ -19,6 +19,8 @@ use sigstore_verify::types::bundle::SignatureContent;
 use sigstore_verify::types::{Bundle, DerPublicKey, HashAlgorithm};
 use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, Verifier};
 
+use crate::digest::read_through;
+
 /// Whose signature counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signer {
@@ -127,13 +129,7 @@ fn by_key_alone(mut file: impl Read, bundle: &Bundle, key: &DerPublicKey) -> Res
         return key.verify(&bytes, &message.signature).map_err(refused);
     };
     let mut hash = PROVIDER.hash(algorithm).map_err(refused)?;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(refused)? {
-            0 => break,
-            count => hash.update(&buffer[..count]),
-        }
-    }
+    read_through(file, |bytes| hash.update(bytes)).map_err(refused)?;
     key.verify_prehashed(&hash.finalize(), &message.signature)
         .map_err(refused)
 }

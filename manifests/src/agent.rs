@@ -100,6 +100,10 @@ pub struct AgentFacts {
     pub download: DownloadLayout,
     /// File name of the package in each format.
     pub package_file: BTreeMap<PackageFormat, String>,
+    /// File name of AWS's own installer beside it.
+    pub setup_cli_file: BTreeMap<PackageFormat, String>,
+    /// What agents update themselves from.
+    pub update: UpdateArchives,
     /// Bounds for everything that is read from a network or a package.
     pub limits: Limits,
     /// Names by which the agent knows the system it runs on.
@@ -135,6 +139,26 @@ pub struct DownloadLayout {
     pub signature_suffix: String,
     /// Path of the list of releases in regional buckets; unsigned.
     pub manifest: String,
+    /// Path of an archive that the list is about: `{name}`, `{version}`, `{platform}`.
+    pub archive: String,
+    /// What the list says about where its files are: `{base}`; the other words are for its readers.
+    pub manifest_uri: String,
+    /// Path of AWS's own installer: `{folder}`, `{file}`.
+    pub setup_cli: String,
+}
+
+/// What agents update themselves from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UpdateArchives {
+    /// Name of the archives that hold a package.
+    pub package: String,
+    /// Name of those that hold the program which installs it.
+    pub updater: String,
+    /// The program that an archive for Windows has to have, by the archive's name; lower case.
+    pub program: BTreeMap<String, String>,
+    /// End of the archives' file names, by the package's folder.
+    pub platform: BTreeMap<String, String>,
 }
 
 /// Upper bounds, in bytes unless the name says otherwise.
@@ -211,6 +235,27 @@ impl AgentFacts {
     /// Path of the signature of the package at `package_path`.
     pub fn signature_path(&self, package_path: &str) -> String {
         format!("{package_path}{}", self.download.signature_suffix)
+    }
+
+    /// Path, under a base URL, of the archive `name` for the systems of a package's folder; none is known for some.
+    pub fn archive_path(&self, name: &str, version: &AgentVersion, folder: &str) -> Option<String> {
+        let platform = self.update.platform.get(folder)?;
+        let path = self.download.archive.replace("{name}", name);
+        let path = path.replace("{version}", &version.to_string());
+        Some(path.replace("{platform}", platform))
+    }
+
+    /// Path, under a base URL, of AWS's own installer for the systems of a package's folder.
+    pub fn setup_cli_path(&self, folder: &str, format: PackageFormat) -> String {
+        // A test proves that the table has every format.
+        let file = self.setup_cli_file.get(&format).map_or("", String::as_str);
+        let path = self.download.setup_cli.replace("{folder}", folder);
+        path.replace("{file}", file)
+    }
+
+    /// Where a bucket's list says that its files are.
+    pub fn manifest_uri(&self, base: &str) -> String {
+        self.download.manifest_uri.replace("{base}", base)
     }
 
     /// The package's file name.

@@ -42,7 +42,10 @@ impl AgentPackage {
 
     /// Builds it in `dir`; the path of the deb.
     pub fn build(&self, dir: &Path) -> PathBuf {
-        let tree = dir.join(format!("tree-{}-{}", self.version, self.arch));
+        // Its own place: tests build the same version side by side.
+        let place = tempfile::Builder::new().prefix("package-").tempdir_in(dir);
+        let place = place.expect("directory").keep();
+        let tree = place.join("tree");
         let put = |path: &str, bytes: &[u8], mode: u32| {
             let place = tree.join(path);
             fs::create_dir_all(place.parent().expect("parent")).expect("directory");
@@ -88,7 +91,7 @@ impl AgentPackage {
         for (name, script) in [("preinst", PREINST), ("postinst", POSTINST), ("prerm", PRERM)] {
             put(&format!("DEBIAN/{name}"), script.as_bytes(), 0o755);
         }
-        let deb = dir.join(format!("agent-{}-{}.deb", self.version, self.arch));
+        let deb = place.join(format!("agent-{}-{}.deb", self.version, self.arch));
         match self.compression.strip_prefix("gzip") {
             Some(level) => pack_as_aws(&tree, &deb, if level.is_empty() { "-1" } else { level }),
             None => self.pack_as_dpkg(&tree, &deb),

@@ -1,5 +1,6 @@
 //! Stand-ins for the agent's rpm, built by rpmbuild, and trees whose database rpm itself has made.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -151,14 +152,10 @@ const SCRIPTLETS: &str = "%pretrans\nif [[ $(uname -r) < 3.2 ]]; then exit 1; fi
 
 /// A built package of `version`, cached.
 pub fn rpm(version: &str) -> PathBuf {
-    static BUILT: Mutex<Vec<(String, PathBuf)>> = Mutex::new(Vec::new());
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let build = || AgentRpm::new(version).build(world().dir.path());
     let mut built = BUILT.lock().expect("lock");
-    if let Some((_, path)) = built.iter().find(|(known, _)| known == version) {
-        return path.clone();
-    }
-    let path = AgentRpm::new(version).build(world().dir.path());
-    built.push((version.to_owned(), path.clone()));
-    path
+    built.entry(version.to_owned()).or_insert_with(build).clone()
 }
 
 /// The bucket's folder for rpms on amd64.

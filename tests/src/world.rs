@@ -1,9 +1,10 @@
 //! What most tests start from: one key, one package a version, a mirror that offers them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use tempfile::TempDir;
 
@@ -55,17 +56,17 @@ fn clean_up_after(process: u32, dirs: &[&Path]) {
 
 /// A built package of `version`, cached.
 pub fn deb(version: &str) -> PathBuf {
-    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _guard = LOCK.lock().expect("lock");
-    let path = world().dir.path().join(format!("agent-{version}-amd64.deb"));
-    if !path.exists() {
-        AgentPackage {
-            unit_comment: format!("# {version}\n"),
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let build = || {
+        let unit_comment = format!("# {version}\n");
+        let package = AgentPackage {
+            unit_comment,
             ..AgentPackage::new(version)
-        }
-        .build(world().dir.path());
-    }
-    path
+        };
+        package.build(world().dir.path())
+    };
+    let mut built = BUILT.lock().expect("lock");
+    built.entry(version.to_owned()).or_insert_with(build).clone()
 }
 
 /// A mirror with both versions.

@@ -167,6 +167,7 @@ pub struct BundleVerifyArgs {
 pub(super) const MIRROR_EXAMPLE: &str = "Examples:
   ssmbake mirror sync --to /srv/www/ssm --lock ssmbake.lock
   ssmbake mirror sync --to s3://my-bucket/ssm --os debian-12 --arch amd64 --region eu-west-1
+  ssmbake mirror sync --to /srv/www/ssm --os all --region eu-west-1 --public-url https://mirror.example.com/ssm
   ssmbake apply --root /mnt/image --mirror https://mirror.example.com/ssm";
 
 /// What `mirror` does.
@@ -196,12 +197,22 @@ pub struct MirrorSyncArgs {
         default_value = "latest,stable"
     )]
     pub offer: Vec<OfferArg>,
+    /// Mirror what AWS's own tools take besides - the list of releases, archives for updates, ssm-setup-cli -, to be found under this URL of the mirror
+    #[arg(long, env = "SSMBAKE_PUBLIC_URL", value_name = "URL", value_parser = https_url)]
+    pub public_url: Option<String>,
     /// Packages at the same time
     #[arg(long, env = "SSMBAKE_JOBS", default_value_t = 4, value_name = "N")]
     pub jobs: usize,
     /// The way there.
     #[command(flatten)]
     pub download: Download,
+}
+
+fn https_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() && !rest.contains(['{', '}', ' ', '?', '#']) => Ok(text.to_owned()),
+        _ => Err("AWS's tools take an https URL, such as https://mirror.example.com/ssm".to_owned()),
+    }
 }
 
 /// Names of the newest version.

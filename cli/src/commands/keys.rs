@@ -100,7 +100,7 @@ impl Session<'_> {
             Failure::new(exit::VERIFICATION, what, "do not use the file")
         };
         let mut check = ring.begin(&signature).map_err(refused)?;
-        host::read_through(package, &mut |part| check.update(part))?;
+        host::read_through(package, |part| check.update(part))?;
         let checked = check.finish().map_err(refused)?;
         let Voucher::Signature(by) = &checked.voucher else {
             return Err(Failure::new(exit::INTERNAL, "no signature", "please report this"));

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::json;
 use ssmbake_installers::plan::{Request, Source, VersionSpec};
 use ssmbake_installers::probe::Facts;
-use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Mirror, Placed, Target, bundle, mirror};
+use ssmbake_installers::supply::mirror::{self, Item, Mirror, Placed};
+use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Target, bundle};
 use ssmbake_manifests::{AgentVersion, Arch, Channel, Document, Os, PackageFormat};
 
 use super::Session;
@@ -281,19 +282,30 @@ impl Session<'_> {
         };
         let mut channels: Vec<Channel> = args.offer.iter().map(channel_of).collect();
         channels.dedup();
+        let offer = mirror::Offer {
+            channels,
+            public_url: args.public_url.clone(),
+        };
         let (ring, temp_dir) = (network.ring()?, self.temp_dir());
         let roots = roots_der(self, &args.download.ca_file)?;
         let to = Mirror::open(&args.to, self.environment, &roots, args.download.retries)?;
-        let told = |locked: &Locked, placed| {
-            let (name, word) = match placed {
-                Placed::Kept => ("kept", "is there"),
-                Placed::Written => ("written", "is there now"),
+        let told = |item: Item<'_>, placed| {
+            let (what, detail) = match item {
+                Item::Package(locked) => (format!("{} {}", locked.version, locked.folder), json!(locked)),
+                Item::Other(path) => (path.to_owned(), json!({ "path": path })),
             };
-            let text = format!("{} {} {word}", locked.version, locked.folder);
-            self.console.event(name, &text, json!(locked));
+            let event = |name, word| self.console.event(name, &format!("{what} {word}"), detail);
+            match placed {
+                Placed::Kept => event("kept", "is there"),
+                Placed::Written => event("written", "is there now"),
+                Placed::LeftOut => {
+                    let why = format!("left out: {what} was published without a signature");
+                    self.console.warn(&why);
+                }
+            }
         };
         let supplier = network.supplier(&ring, &temp_dir)?;
-        let lock = to.sync(&supplier, &wanted, &channels, args.jobs, &told)?;
+        let lock = to.sync(&supplier, &wanted, &offer, args.jobs, &told)?;
         let text = format!("{} packages are in {}\n", lock.package.len(), args.to);
         self.finish(&text, &lock)?;
         Ok(exit::OK)

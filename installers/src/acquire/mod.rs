@@ -9,7 +9,7 @@ pub mod transport;
 mod voucher;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ssmbake_manifests::{AgentFacts, AgentVersion, Arch, Channel, PackageFormat};
@@ -194,9 +194,7 @@ pub fn fetch(
                     (signature, check)
                 }
             };
-            let mut intake = store::Intake::new(store.private_file()?, check);
-            origin.download(&url, &mut intake, limit, progress)?;
-            intake.finish(signature).map_err(verify)?
+            plain(origin, &url, signature, check, limit, &request.temp_dir, progress)?
         }
     };
     let limits = Limits {
@@ -221,7 +219,51 @@ pub fn fetch(
     })
 }
 
-/// A program for Windows, whose signature is inside.
+/// A file of at most `limit` bytes as `check` wants it.
+pub(crate) fn plain(
+    origin: &dyn Origin,
+    url: &str,
+    signature: Vec<u8>,
+    check: Check<'_>,
+    limit: u64,
+    temp_dir: &Path,
+    progress: &dyn Progress,
+) -> Result<store::Fetched, AcquireError> {
+    let mut intake = store::Intake::new(store::Store::new(None, temp_dir).private_file()?, check);
+    origin.download(url, &mut intake, limit, progress)?;
+    intake.finish(signature).map_err(|source| AcquireError::Verify {
+        url: url.to_owned(),
+        source,
+    })
+}
+
+/// A program for Windows of at most `limit` bytes, whose signature is inside, and the version that it tells.
+pub(crate) fn signed_program(
+    origin: &dyn Origin,
+    ring: &KeyRing,
+    url: &str,
+    limit: u64,
+    temp_dir: &Path,
+    progress: &dyn Progress,
+) -> Result<(store::Fetched, Option<AgentVersion>), AcquireError> {
+    let mut plain = store::Plain::new(store::Store::new(None, temp_dir).private_file()?);
+    origin.download(url, &mut plain, limit, progress)?;
+    let mut version = None;
+    let fetched = plain.finish(|bytes| {
+        version = authenticode::version(bytes);
+        ring.judge_program(bytes).map(Voucher::Authenticode)
+    });
+    let fetched = fetched.map_err(|error| match error {
+        store::PlainError::Verify(source) => AcquireError::Verify {
+            url: url.to_owned(),
+            source,
+        },
+        store::PlainError::Io(error) => IoError::new("read", "the package", error).into(),
+    })?;
+    Ok((fetched, version))
+}
+
+/// The package for Windows.
 fn program(
     origin: &dyn Origin,
     ring: &KeyRing,
@@ -230,21 +272,8 @@ fn program(
     url: String,
     progress: &dyn Progress,
 ) -> Result<Verified, AcquireError> {
-    let store = store::Store::new(None, &request.temp_dir);
-    let mut plain = store::Plain::new(store.private_file()?);
-    origin.download(&url, &mut plain, agent.limits.package_bytes, progress)?;
-    let mut version = None;
-    let fetched = plain.finish(|bytes| {
-        version = authenticode::version(bytes);
-        ring.judge_program(bytes).map(Voucher::Authenticode)
-    });
-    let fetched = fetched.map_err(|error| match error {
-        store::PlainError::Verify(source) => AcquireError::Verify {
-            url: url.clone(),
-            source,
-        },
-        store::PlainError::Io(error) => IoError::new("read", "the package", error).into(),
-    })?;
+    let limit = agent.limits.package_bytes;
+    let (fetched, version) = signed_program(origin, ring, &url, limit, &request.temp_dir, progress)?;
     if let Some(pin) = request.pin.filter(|pin| *pin != fetched.sha256) {
         let source = VerifyError::OtherDigest {
             pinned: hex::encode(&pin),

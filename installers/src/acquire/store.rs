@@ -218,7 +218,7 @@ impl Sink for Intake<'_> {
 }
 
 /// The same file from its beginning.
-pub(super) fn rewound(file: &File) -> io::Result<&File> {
+pub(crate) fn rewound(file: &File) -> io::Result<&File> {
     let mut file = file;
     file.rewind()?;
     Ok(file)

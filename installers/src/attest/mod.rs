@@ -5,14 +5,13 @@ mod cyclonedx;
 mod provenance;
 mod spdx;
 
-use std::io::Read;
-
 use serde_json::Value;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ssmbake_manifests::{PackageFormat, hex};
 
 use crate::acquire::Voucher;
+use crate::digest::read_through;
 use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::plan::Request;
@@ -59,15 +58,11 @@ fn sha1(root: &Root, path: &str) -> Result<Option<String>, IoError> {
         Ok(path) => root.open_file(&path)?,
         Err(_) => None,
     };
-    let Some(mut file) = file else { return Ok(None) };
-    let fail = |error| IoError::new("read", path, error);
-    let (mut hash, mut buffer) = (Sha1::new(), vec![0; 256 * 1024]);
-    loop {
-        match file.read(&mut buffer).map_err(fail)? {
-            0 => return Ok(Some(hex::encode(&hash.finalize()))),
-            count => hash.update(&buffer[..count]),
-        }
-    }
+    let Some(file) = file else { return Ok(None) };
+    let mut hash = Sha1::new();
+    let read = read_through(file, |bytes| hash.update(bytes));
+    read.map_err(|error| IoError::new("read", path, error))?;
+    Ok(Some(hex::encode(&hash.finalize())))
 }
 
 /// An in-toto statement with SLSA provenance 1.

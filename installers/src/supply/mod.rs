@@ -3,15 +3,16 @@
 pub mod bundle;
 pub mod lockfile;
 pub mod mirror;
+pub mod release;
 pub mod selection;
 
 use std::path::Path;
 
-use ssmbake_manifests::{AgentFacts, hex};
+use ssmbake_manifests::{AgentFacts, AgentVersion, hex};
 
 pub use bundle::Bundle;
 pub use lockfile::{LockError, LockFile, Locked};
-pub use mirror::{Mirror, MirrorError, Placed};
+pub use mirror::MirrorError;
 pub use selection::{Target, select};
 
 use crate::acquire::store::Store;
@@ -83,6 +84,38 @@ pub enum SupplyError {
     /// A bundle that is none.
     #[error("the bundle is malformed: {0}")]
     Malformed(String),
+    /// A list of releases that somebody between could have written.
+    #[error("{url} is unsigned: it counts only when it comes over https")]
+    PlainList {
+        /// Its URL.
+        url: String,
+    },
+    /// A list of releases that is none.
+    #[error("{url} is no list of releases: {why}")]
+    List {
+        /// Its URL.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// What AWS's tools need was not published, or not yet.
+    #[error("the list of releases has no {name} {version} for {folder}")]
+    Unlisted {
+        /// Of the archive.
+        name: String,
+        /// Of the package.
+        version: AgentVersion,
+        /// The package's folder.
+        folder: String,
+    },
+    /// An archive with something else in it.
+    #[error("{url}: {why}")]
+    Archive {
+        /// Its URL.
+        url: String,
+        /// Why.
+        why: String,
+    },
     /// The lock.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -126,11 +126,41 @@ fn download_urls() {
 }
 
 #[test]
-fn every_format_has_a_file_name() {
+fn every_format_has_its_file_names() {
+    let agent = catalog().agent();
     for format in PackageFormat::ALL {
-        let name = catalog().agent().package_file_name(*format);
+        let name = agent.package_file_name(*format);
         assert!(name.ends_with(&format!(".{format}")), "{name}");
+        let path = agent.setup_cli_path("folder", *format);
+        assert!(path.starts_with("latest/folder/ssm-setup-cli"), "{path}");
     }
+}
+
+#[test]
+fn every_folder_has_archives_for_updates() {
+    let agent = catalog().agent();
+    let deb = agent.archive_path(&agent.update.package, &agent.floor, "debian_amd64");
+    assert_eq!(
+        deb.as_deref(),
+        Some("amazon-ssm-agent/3.3.1957.0/amazon-ssm-agent-ubuntu-amd64.tar.gz")
+    );
+    assert_eq!(
+        agent.archive_path(&agent.update.updater, &agent.floor, "moon"),
+        None
+    );
+    for name in [&agent.update.package, &agent.update.updater] {
+        assert!(agent.update.program.contains_key(name));
+    }
+    for os in catalog().oses() {
+        for folder in os.packages.values() {
+            let path = agent.archive_path(&agent.update.updater, &agent.floor, folder);
+            assert!(path.is_some(), "{folder}");
+        }
+    }
+    assert_eq!(
+        agent.manifest_uri("https://ssm.example"),
+        "https://ssm.example/{PackageName}/{PackageVersion}/{FileName}"
+    );
 }
 
 #[test]

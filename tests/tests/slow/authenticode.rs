@@ -4,11 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ssmbake_installers::acquire::authenticode::verify;
 use ssmbake_manifests::CodeRoot;
 use ssmbake_tests::authenticode::{Authority, Purpose, program, sign};
-use ssmbake_tests::world::mirror;
+use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::{must, outcome, sha256, ssmbake, tool};
 use tempfile::TempDir;
 
@@ -203,11 +203,12 @@ fn whatever_is_wrong_with_a_signature_is_told() {
 
 #[test]
 fn packages_for_windows_are_locked_mirrored_and_bundled() {
-    let (desk, mirror) = (Desk::new(), mirror());
+    let (desk, mirror) = (Desk::new(), Mirror::https());
     let at = |name: &str| desk.dir.path().join(name);
     let good = desk.good();
     let path = "3.3.1957.0/windows_amd64/AmazonSSMAgentSetup.exe";
     mirror.put(path, good.clone());
+    fs::write(at("ca.pem"), mirror.ca_pem.as_ref().expect("certificate")).expect("file");
     // The root arrives in a signed catalog.
     let mut export = ssmbake(&["catalog", "export", "--expires", "2099-01-01T00:00:00Z", "--out"]);
     must(export.arg(at("catalog")));
@@ -249,7 +250,9 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
             .arg("--signer-key")
             .arg(at("cosign.pub"))
             .args(words);
-        command.current_dir(desk.dir.path());
+        command
+            .current_dir(desk.dir.path())
+            .env("SSMBAKE_CA_FILE", at("ca.pem"));
         outcome(&mut command)
     };
     let lock = [
@@ -286,6 +289,20 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
     assert!(fs::read(at("www/latest/windows_amd64/AmazonSSMAgentSetup.exe")).expect("package") == good);
     assert!(!at("www").join(format!("{path}.sig")).exists());
 
+    windows_updates_have_to_be_the_publishers(&mirror, &good, &|| {
+        run(&[
+            "mirror",
+            "sync",
+            "--to",
+            "updates",
+            "--lock",
+            "ssmbake.lock",
+            "--public-url",
+            "https://m.example",
+        ])
+    });
+    assert!(fs::read(at("updates/latest/windows_amd64/ssm-setup-cli.exe")).expect("program") == good);
+
     // An old program under a new version's name, and one by nobody.
     mirror.put("3.3.4000.0/windows_amd64/AmazonSSMAgentSetup.exe", good);
     mirror.put(
@@ -315,4 +332,90 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
         code == 5 && err.contains("leads to no root of the catalog"),
         "{err}"
     );
+}
+
+/// Archives in archives, as AWS makes them: what is in them is another matter than what the list says of them.
+fn windows_updates_have_to_be_the_publishers(
+    mirror: &Mirror,
+    good: &[u8],
+    sync: &dyn Fn() -> (i32, String, String),
+) {
+    let zip = |files: &[(&str, &[u8])]| {
+        let dir = tempfile::tempdir().expect("directory");
+        for (name, bytes) in files {
+            fs::write(dir.path().join(name), bytes).expect("file");
+        }
+        let names = files.iter().map(|(name, _)| *name);
+        let mut command = Command::new("python3");
+        command.args(["-m", "zipfile", "-c", "out.zip"]).args(names);
+        must(command.current_dir(dir.path()));
+        fs::read(dir.path().join("out.zip")).expect("archive")
+    };
+    let offer = |package: &[u8], updater: &[u8]| {
+        let mut packages = Vec::new();
+        for (name, bytes) in [
+            ("amazon-ssm-agent", package),
+            ("amazon-ssm-agent-updater", updater),
+        ] {
+            let file = format!("{name}-windows-amd64.zip");
+            mirror.put(&format!("{name}/3.3.1957.0/{file}"), bytes);
+            packages.push(
+                json!({ "Name": name, "Files": [{ "Name": file, "AvailableVersions": [
+                { "Version": "3.3.1957.0", "Checksum": sha256(bytes) },
+            ] }] }),
+            );
+        }
+        let list = json!({ "SchemaVersion": "1.0", "UriFormat": "-", "Packages": packages });
+        mirror.put("ssm-agent-manifest.json", list.to_string());
+    };
+    mirror.put("latest/windows_amd64/ssm-setup-cli.exe", good);
+    let package = |agent: &[u8]| {
+        let inner = zip(&[("amazon-ssm-agent.exe", agent), ("plugin.dll", b"somebody's")]);
+        zip(&[("package.zip", &inner), ("install.bat", b"rem")])
+    };
+    let updater = zip(&[("updater.exe", good)]);
+    let mut other = good.to_vec();
+    other[700] ^= 1;
+    for (package, updater, words) in [
+        (package(&other), updater.clone(), "`amazon-ssm-agent.exe` in it: "),
+        (
+            package(&program([3, 3, 1957, 0])),
+            updater.clone(),
+            "there is none",
+        ),
+        (
+            zip(&[("install.bat", b"rem")]),
+            updater.clone(),
+            "`amazon-ssm-agent.exe` is not in it",
+        ),
+        (
+            zip(&[
+                ("amazon-ssm-agent.exe", good),
+                ("package.zip", &zip(&[("amazon-ssm-agent.exe", good)])),
+            ]),
+            updater.clone(),
+            "is in it twice",
+        ),
+        (
+            b"no archive".to_vec(),
+            updater.clone(),
+            "amazon-ssm-agent-windows-amd64.zip: ",
+        ),
+        (
+            package(good),
+            zip(&[("updater.exe", &other)]),
+            "`updater.exe` in it: ",
+        ),
+    ] {
+        offer(&package, &updater);
+        let (code, out, err) = sync();
+        assert!(code == 5 && err.contains(words), "{words}: {out}{err}");
+    }
+    offer(&package(good), &updater);
+    mirror.put("latest/windows_amd64/ssm-setup-cli.exe", other);
+    let (code, out, err) = sync();
+    assert!(code == 5 && err.contains("ssm-setup-cli.exe"), "{out}{err}");
+    mirror.put("latest/windows_amd64/ssm-setup-cli.exe", good);
+    let (code, out, err) = sync();
+    assert_eq!(code, 0, "{out}{err}");
 }

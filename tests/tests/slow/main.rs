@@ -11,6 +11,7 @@ mod airgap;
 mod ansible;
 mod attest;
 mod authenticode;
+mod aws_tools;
 mod clocks;
 mod debian;
 mod export;

@@ -15,7 +15,7 @@ use ssmbake_tests::{must, outcome, ssmbake, tool};
 use tempfile::TempDir;
 
 /// A program that listens, and ends with the test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     _dir: TempDir,
@@ -53,7 +53,7 @@ impl Server {
         server
     }
 
-    fn s3() -> Self {
+    pub(crate) fn s3() -> Self {
         let (port, dir) = (free_port(), tempfile::tempdir().expect("directory"));
         let mut command = Command::new(tool("moto_server"));
         command
@@ -70,6 +70,15 @@ impl Server {
                 .starts_with("HTTP/1.1 20")
         );
         server
+    }
+
+    /// What AWS's tools, and ours, are told of it.
+    pub(crate) fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port))
+            .env("AWS_REGION", "eu-west-1")
+            .env("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
+            .env("AWS_SECRET_ACCESS_KEY", "secret-secret-secret")
     }
 
     fn nginx(root: &Path) -> Self {
@@ -110,7 +119,7 @@ impl Server {
         answer
     }
 
-    fn body(&self, path: &str) -> Vec<u8> {
+    pub(crate) fn body(&self, path: &str) -> Vec<u8> {
         let answer = self.answer("GET", path, "");
         let head = answer
             .windows(4)
@@ -144,11 +153,7 @@ fn a_bucket_is_a_mirror() {
     let (server, mirror) = (Server::s3(), mirror());
     let run = |version: &str| {
         let mut command = sync("s3://bucket/ssm", &mirror, version);
-        command
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", server.port))
-            .env("AWS_REGION", "eu-west-1")
-            .env("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
-            .env("AWS_SECRET_ACCESS_KEY", "secret-secret-secret");
+        server.environment(&mut command);
         command
     };
     must(&mut run(V1));

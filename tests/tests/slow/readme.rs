@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use ssmbake_tests::tree::debootstrapped;
-use ssmbake_tests::world::{mirror, world};
+use ssmbake_tests::world::world;
 use ssmbake_tests::{outcome, ssmbake_bin};
+
+use crate::aws_tools::Origin;
 
 /// Commands that need more than a tree and a mirror, and who runs them.
 const ELSEWHERE: [(&str, &str); 16] = [
@@ -55,9 +57,9 @@ fn the_readme_s_commands_do_what_they_are_printed_for() {
             "the README has no `{start}`"
         );
     }
-    let (tree, mirror, work) = (
+    let (tree, origin, work) = (
         debootstrapped("bookworm"),
-        mirror(),
+        Origin::new(),
         tempfile::tempdir().expect("directory"),
     );
     // A digest is what only the reader knows.
@@ -77,7 +79,8 @@ fn the_readme_s_commands_do_what_they_are_printed_for() {
                 ssmbake_bin().parent().expect("directory").display()
             ),
         )
-        .env("SSMBAKE_MIRROR", &mirror.url)
+        .env("SSMBAKE_MIRROR", &origin.mirror.url)
+        .env("SSMBAKE_CA_FILE", origin.at("ca.pem"))
         .env("SSMBAKE_KEYRING", &world().keyring);
     let (code, out, err) = outcome(&mut shell);
     assert_eq!(code, 0, "{out}{err}");

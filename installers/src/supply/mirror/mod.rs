@@ -1,0 +1,369 @@
+//! Mirrors: a directory or a bucket in the layout of AWS's own, which any web server can offer and `--mirror` as well as AWS's
+//! tools can use. Whatever a reader sees at any moment is whole: a package comes after its signature, the list of archives
+//! after these, and VERSION last.
+
+mod bucket;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use object_store::path::Path as Key;
+use ssmbake_manifests::{AgentVersion, Channel, PackageFormat, hex};
+
+use super::release::{Listing, ReleaseList};
+use super::{LockFile, Locked, Supplier, SupplyError, Target};
+use crate::acquire::store::{self, Fetched};
+use crate::error::IoError;
+use bucket::Bucket;
+
+/// Why a mirror is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The place is none.
+    #[error("`{place}` is no place for a mirror: {why}")]
+    Place {
+        /// As given.
+        place: String,
+        /// Why.
+        why: String,
+    },
+    /// The store said no.
+    #[error("the mirror cannot be {verb}: {source}")]
+    Store {
+        /// `read`, `written`.
+        verb: &'static str,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// A package, or the way there.
+    #[error(transparent)]
+    Supply(#[from] SupplyError),
+    /// The build machine.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// Where a mirror is.
+#[derive(Debug)]
+pub struct Mirror(Bucket);
+
+/// A package that shall be there.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// Exactly this one, from where it was locked or from another base URL.
+    Locked(Locked, Option<String>),
+    /// Whatever the base URL has for a target.
+    Chosen(Target, String),
+}
+
+/// How it is offered.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// The channels that name the newest version.
+    pub channels: Vec<Channel>,
+    /// The mirror's own URL, where AWS's tools shall use it as well: their files are mirrored too, and the list of them
+    /// says that they are there.
+    pub public_url: Option<String>,
+}
+
+/// What happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// It was there.
+    Kept,
+    /// It is there now.
+    Written,
+    /// Nobody vouches for it.
+    LeftOut,
+}
+
+/// A file of a mirror.
+#[derive(Debug, Clone, Copy)]
+pub enum Item<'a> {
+    /// A package.
+    Package(&'a Locked),
+    /// Something else that AWS's tools take, by its path.
+    Other(&'a str),
+}
+
+/// Hears of each file.
+pub type Told<'a> = dyn Fn(Item<'_>, Placed) + Sync + 'a;
+
+/// Lists of releases, by base URL.
+type Lists = BTreeMap<String, ReleaseList>;
+
+/// A package that is there, and what a list says about the archives for its updates.
+struct Entry {
+    locked: Locked,
+    base_url: String,
+    listings: Vec<Listing>,
+}
+
+impl Wanted {
+    fn base_url(&self) -> &str {
+        match self {
+            Self::Locked(locked, base) => base.as_deref().or_else(|| locked.base_url()).unwrap_or_default(),
+            Self::Chosen(_, base) => base,
+        }
+    }
+}
+
+impl Mirror {
+    /// `s3://BUCKET/PREFIX`, with credentials, region and endpoint from `AWS_…` variables, or a directory, which is made. A
+    /// bucket is asked `retries` times again where it fails for the moment.
+    pub fn open(
+        place: &str,
+        environment: &BTreeMap<String, String>,
+        roots_der: &[Vec<u8>],
+        retries: u32,
+    ) -> Result<Self, MirrorError> {
+        Ok(Self(Bucket::open(place, environment, roots_der, retries)?))
+    }
+
+    /// Fetches what is not there yet, `jobs` packages at a time, and offers it. The packages as they are there now.
+    pub fn sync(
+        &self,
+        supplier: &Supplier<'_>,
+        wanted: &[Wanted],
+        offer: &Offer,
+        jobs: usize,
+        told: &Told<'_>,
+    ) -> Result<LockFile, MirrorError> {
+        let mut lists = Lists::new();
+        if offer.public_url.is_some() {
+            for base in wanted.iter().map(Wanted::base_url) {
+                if !lists.contains_key(base) {
+                    lists.insert(base.to_owned(), supplier.releases(base)?);
+                }
+            }
+        }
+        let queue: Mutex<VecDeque<&Wanted>> = Mutex::new(wanted.iter().collect());
+        let done: Mutex<Result<Vec<Entry>, MirrorError>> = Mutex::new(Ok(Vec::new()));
+        let done_so_far = || done.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = || {
+            let next = || {
+                let is_failed = done_so_far().is_err();
+                let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                queue.pop_front().filter(|_| !is_failed)
+            };
+            while let Some(wanted) = next() {
+                let placed = self.place(supplier, wanted, &lists, told);
+                let mut done = done_so_far();
+                match (placed, &mut *done) {
+                    (Ok(entry), Ok(all)) => all.push(entry),
+                    (Err(error), Ok(_)) => *done = Err(error),
+                    // The first failure is the one that is told.
+                    (_, Err(_)) => {}
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs.clamp(1, wanted.len().max(1)) {
+                scope.spawn(work);
+            }
+        });
+        let entries = done.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        if offer.public_url.is_some() {
+            self.place_setup_cli(supplier, &entries, told)?;
+        }
+        self.publish(supplier, &entries, offer)?;
+        Ok(LockFile::new(
+            entries.into_iter().map(|entry| entry.locked).collect(),
+        ))
+    }
+
+    /// One package, its signature, and where there is a list the archives for its updates.
+    fn place(
+        &self,
+        supplier: &Supplier<'_>,
+        wanted: &Wanted,
+        lists: &Lists,
+        told: &Told<'_>,
+    ) -> Result<Entry, MirrorError> {
+        let (locked, placed) = self.place_package(supplier, wanted)?;
+        told(Item::Package(&locked), placed);
+        let base_url = wanted.base_url();
+        let listings = match lists.get(base_url) {
+            Some(list) => supplier.listings(list, &locked)?,
+            None => Vec::new(),
+        };
+        let runtime = runtime()?;
+        for listing in &listings {
+            let key = Key::from(listing.path.as_str());
+            let mut placed = Placed::Kept;
+            if !runtime.block_on(self.0.has(&key, &listing.sha256))? {
+                let archive = supplier.archive(base_url, listing, &locked)?;
+                runtime.block_on(self.0.upload(&key, rewound(&archive)?))?;
+                placed = Placed::Written;
+            }
+            told(Item::Other(&listing.path), placed);
+        }
+        Ok(Entry {
+            base_url: base_url.to_owned(),
+            locked,
+            listings,
+        })
+    }
+
+    /// One package and its signature, unless these very bytes are there.
+    fn place_package(
+        &self,
+        supplier: &Supplier<'_>,
+        wanted: &Wanted,
+    ) -> Result<(Locked, Placed), MirrorError> {
+        let runtime = runtime()?;
+        let has = |locked: &Locked| {
+            let (package, signature) = keys(supplier, &locked.version.to_string(), locked);
+            runtime.block_on(async {
+                if let Some(signature) = signature
+                    && !self.0.exists(&signature).await?
+                {
+                    return Ok(false);
+                }
+                self.0.has(&package, &locked.sha256).await
+            })
+        };
+        let (locked, verified) = match wanted {
+            Wanted::Locked(locked, _) if has(locked)? => return Ok((locked.clone(), Placed::Kept)),
+            Wanted::Locked(locked, base) => (locked.clone(), supplier.locked(locked, base.as_deref())?),
+            // What it is like is known only when it is here.
+            Wanted::Chosen(target, base) => {
+                let verified = supplier.target(target, base).map_err(SupplyError::from)?;
+                let locked = Locked::new(target, &verified);
+                if has(&locked)? {
+                    return Ok((locked, Placed::Kept));
+                }
+                (locked, verified)
+            }
+        };
+        let (package, signature) = keys(supplier, &locked.version.to_string(), &locked);
+        runtime.block_on(async {
+            if let Some(signature) = signature {
+                self.0.put(&signature, verified.signature().to_vec()).await?;
+            }
+            self.0.upload(&package, verified.file()?).await
+        })?;
+        Ok((locked, Placed::Written))
+    }
+
+    /// AWS's own installer, for the systems of each folder.
+    fn place_setup_cli(
+        &self,
+        supplier: &Supplier<'_>,
+        entries: &[Entry],
+        told: &Told<'_>,
+    ) -> Result<(), MirrorError> {
+        let folders: BTreeMap<&str, &Entry> = entries
+            .iter()
+            .map(|entry| (entry.locked.folder.as_str(), entry))
+            .collect();
+        let runtime = runtime()?;
+        for entry in folders.into_values() {
+            let (path, fetched) = supplier.setup_cli(&entry.base_url, &entry.locked)?;
+            let placed = match fetched {
+                None => Placed::LeftOut,
+                Some(fetched) => runtime.block_on(async {
+                    let key = Key::from(path.as_str());
+                    if self.0.has(&key, &hex::encode(&fetched.sha256)).await? {
+                        return Ok::<_, MirrorError>(Placed::Kept);
+                    }
+                    if !fetched.signature.is_empty() {
+                        let signature = Key::from(supplier.agent.signature_path(&path));
+                        self.0.put(&signature, fetched.signature.clone()).await?;
+                    }
+                    self.0.upload(&key, rewound(&fetched)?).await?;
+                    Ok(Placed::Written)
+                })?,
+            };
+            told(Item::Other(&path), placed);
+        }
+        Ok(())
+    }
+
+    /// Lets the list name what is there, and the channels the newest version, when everything of it is there.
+    fn publish(&self, supplier: &Supplier<'_>, entries: &[Entry], offer: &Offer) -> Result<(), MirrorError> {
+        let Some(newest) = entries.iter().map(|entry| entry.locked.version).max() else {
+            return Ok(());
+        };
+        let runtime = runtime()?;
+        let publish = async {
+            if let Some(url) = &offer.public_url {
+                self.list(supplier, entries, url).await?;
+            }
+            for channel in &offer.channels {
+                let at = Key::from(supplier.agent.version_path(*channel));
+                let there = self.0.read(&at).await?;
+                if there
+                    .as_deref()
+                    .and_then(version)
+                    .is_some_and(|there| there > newest)
+                {
+                    // Another writer was ahead.
+                    continue;
+                }
+                for Entry { locked, .. } in entries.iter().filter(|entry| entry.locked.version == newest) {
+                    let (package, signature) = keys(supplier, &newest.to_string(), locked);
+                    let (to_package, to_signature) = keys(supplier, channel.word(), locked);
+                    if let (Some(from), Some(to)) = (&signature, &to_signature) {
+                        self.0.copy(from, to).await?;
+                    }
+                    self.0.copy(&package, &to_package).await?;
+                }
+                // Never over a newer one; a file that holds no version is replaced.
+                let raised = |there: Option<&[u8]>| {
+                    let is_older = there.and_then(version).is_none_or(|there| there < newest);
+                    Ok(is_older.then(|| format!("{newest}\n").into_bytes()))
+                };
+                self.0.change(&at, raised).await?;
+            }
+            Ok(())
+        };
+        self.0.alone(|| runtime.block_on(publish))
+    }
+
+    /// Adds to the list what is there now.
+    async fn list(
+        &self,
+        supplier: &Supplier<'_>,
+        entries: &[Entry],
+        public_url: &str,
+    ) -> Result<(), MirrorError> {
+        let uri = supplier.agent.manifest_uri(public_url.trim_end_matches('/'));
+        let listed = |there: Option<&[u8]>| {
+            // A file that is no list is replaced.
+            let known = there.and_then(|bytes| ReleaseList::parse(bytes).ok());
+            let mut list = known.unwrap_or_default();
+            list.set_uri(&uri);
+            let listings = entries.iter().flat_map(|entry| &entry.listings);
+            listings.for_each(|listing| list.add(listing));
+            let bytes = list.render();
+            Ok((there != Some(&bytes)).then_some(bytes))
+        };
+        let at = Key::from(supplier.agent.download.manifest.as_str());
+        self.0.change(&at, listed).await
+    }
+}
+
+/// What a VERSION file says.
+fn version(bytes: &[u8]) -> Option<AgentVersion> {
+    String::from_utf8_lossy(bytes).trim().parse().ok()
+}
+
+fn rewound(fetched: &Fetched) -> Result<&std::fs::File, IoError> {
+    store::rewound(&fetched.file).map_err(|error| IoError::new("read", "what was fetched", error))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, MirrorError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| IoError::new("start", "the mirror's writer", error))?)
+}
+
+/// Package and signature below `version`, which may be a channel's word.
+fn keys(supplier: &Supplier<'_>, version: &str, locked: &Locked) -> (Key, Option<Key>) {
+    let file = supplier.agent.package_file_name(locked.format);
+    let package = format!("{version}/{}/{file}", locked.folder);
+    // A program for Windows has its signature inside.
+    let is_beside = locked.format != PackageFormat::Exe;
+    let signature = is_beside.then(|| Key::from(supplier.agent.signature_path(&package)));
+    (Key::from(package), signature)
+}

@@ -217,7 +217,7 @@ impl Signer {
 
     /// A key that only certifies: its subkeys sign.
     pub fn certifier(clock: Option<&str>, expires: &str) -> Self {
-        Self::make("rsa2048", "cert", clock, expires)
+        Self::make("ed25519", "cert", clock, expires)
     }
 
     /// GnuPG's home.

@@ -17,7 +17,7 @@ fn bad_signatures_and_packages_are_refused_before_anything_is_written() {
     let target = MiniTree::debian();
     let good = deb(V1);
     let work = tempfile::tempdir().expect("directory");
-    let stranger = Signer::new("rsa2048", None, "0");
+    let stranger = Signer::new("ed25519", None, "0");
     let offer = |package: &Path, signature: &[u8]| {
         let mirror = Mirror::http();
         mirror.publish(V1, FOLDER, package, signature);

@@ -8,7 +8,7 @@ use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::must;
 use ssmbake_tests::package::Signer;
 use ssmbake_tests::tree::MiniTree;
-use ssmbake_tests::world::{FOLDER, V1, apply, deb, refused};
+use ssmbake_tests::world::{FOLDER, V1, apply, deb, refused, world};
 
 /// `apply` with a package that `signer` signed with `options`, and the certificate `ring` accepted.
 fn with_ring(target: &Path, ring: &[u8], signature: &[u8]) -> (Command, tempfile::NamedTempFile, Mirror) {
@@ -24,11 +24,11 @@ fn with_ring(target: &Path, ring: &[u8], signature: &[u8]) -> (Command, tempfile
 #[test]
 fn keyrings_with_unfit_keys_are_refused() {
     let target = MiniTree::debian();
-    let good = Signer::new("rsa2048", None, "0");
+    let good = &world().signer;
     let binary = must(good.gpg(None).arg("--export")).stdout;
     // A public key packet of old format: tag, two bytes of length.
     let length = usize::from(u16::from_be_bytes([binary[1], binary[2]]));
-    let revoked = Signer::new("rsa2048", None, "0");
+    let revoked = Signer::new("ed25519", None, "0");
     revoked.revoke();
     let weak = Signer::new("rsa1024", None, "0");
     let secret = must(
@@ -85,7 +85,7 @@ fn subkeys_sign_and_expired_keys_do_not() {
     let err = refused(&mut command, target.path(), 5);
     assert!(err.contains("which is valid from"), "{err}");
     let backdated = must(signer.gpg(Some("20200301T000000")).args(["--armor", "--export"])).stdout;
-    let stranger = Signer::new("rsa2048", Some("20200101T000000"), "0");
+    let stranger = Signer::new("ed25519", Some("20200101T000000"), "0");
     let (mut command, _file, _mirror) = with_ring(target.path(), &backdated, &stranger.sign(&deb(V1)));
     let err = refused(&mut command, target.path(), 5);
     assert!(err.contains("which is not in the key ring"), "{err}");
@@ -93,10 +93,7 @@ fn subkeys_sign_and_expired_keys_do_not() {
 
 #[test]
 fn one_good_signature_among_several_suffices() {
-    let (good, stranger) = (
-        Signer::new("rsa2048", None, "0"),
-        Signer::new("ed25519", None, "0"),
-    );
+    let (good, stranger) = (&world().signer, Signer::new("ed25519", None, "0"));
     let both = [stranger.sign(&deb(V1)), good.sign(&deb(V1))].concat();
     for (digest, signature) in [
         ("SHA256", both),

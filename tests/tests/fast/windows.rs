@@ -210,7 +210,7 @@ fn older_powershell_launchers_and_roots_are_told() {
         powershell: ("2.0", ""),
         roots: &roots,
         // More than one list of keys holds.
-        classes: 1200,
+        classes: 520,
         ..WindowsTree::server_2019()
     };
     let dir = tree.build();

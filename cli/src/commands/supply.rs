@@ -266,7 +266,8 @@ impl Session<'_> {
 
     pub(super) fn sync_mirror(&self, args: &MirrorSyncArgs) -> Result<u8, Failure> {
         let network = Network::new(self, &args.download);
-        let base = args.choice.bucket.mirror.clone();
+        let mirror = args.choice.bucket.mirror.as_deref();
+        let base = mirror.map(|url| url.trim_end_matches('/').to_owned());
         let wanted: Vec<mirror::Wanted> = match &args.lock {
             Some(path) => {
                 let lock = self.read_lock(path)?;

@@ -8,14 +8,15 @@ pub mod selection;
 
 use std::path::Path;
 
-use ssmbake_manifests::{AgentFacts, AgentVersion, hex};
+use ssmbake_manifests::{AgentFacts, AgentVersion, PackageFormat, hex};
 
 pub use bundle::Bundle;
 pub use lockfile::{LockError, LockFile, Locked};
 pub use mirror::MirrorError;
 pub use selection::{Target, select};
 
-use crate::acquire::store::Store;
+use crate::acquire::openpgp::Check;
+use crate::acquire::store::{Fetched, Store};
 use crate::acquire::{self, AcquireError, FetchRequest, KeyRing, Origin, Progress, Verified};
 use crate::error::IoError;
 
@@ -48,6 +49,42 @@ impl Supplier<'_> {
     /// A package of a target, as `base_url` has it.
     pub fn target(&self, target: &Target, base_url: &str) -> Result<Verified, AcquireError> {
         self.fetch(target, base_url, None)
+    }
+
+    /// Whether `base_url` has a package of a lock and a good signature of it. Nothing is unpacked.
+    pub fn has(&self, locked: &Locked, base_url: &str) -> bool {
+        let path = self
+            .agent
+            .package_path(&locked.version, &locked.folder, locked.format);
+        let (url, pin) = (format!("{base_url}/{path}"), hex::digest(&locked.sha256));
+        let limit = self.agent.limits.signature_bytes;
+        let signature = match locked.format {
+            // It is inside.
+            PackageFormat::Exe => Ok(Vec::new()),
+            _ => self.origin.get_small(&self.agent.signature_path(&url), limit),
+        };
+        let (Some(pin), Ok(signature)) = (pin, signature) else {
+            return false;
+        };
+        let check = match locked.format {
+            PackageFormat::Exe => Check::pinned(pin),
+            _ => self.ring.begin(&signature).map(|check| check.and(Some(pin))),
+        };
+        check.is_ok_and(|check| self.plain(&url, signature, check).is_ok())
+    }
+
+    /// A file that is not unpacked.
+    fn plain(&self, url: &str, signature: Vec<u8>, check: Check<'_>) -> Result<Fetched, AcquireError> {
+        let limit = self.agent.limits.package_bytes;
+        acquire::plain(
+            self.origin,
+            url,
+            signature,
+            check,
+            limit,
+            self.temp_dir,
+            self.progress,
+        )
     }
 
     fn fetch(

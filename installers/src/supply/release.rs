@@ -148,8 +148,7 @@ impl ReleaseList {
 impl Supplier<'_> {
     /// The bucket's list of releases.
     pub fn releases(&self, base_url: &str) -> Result<ReleaseList, SupplyError> {
-        let base = base_url.trim_end_matches('/');
-        let url = format!("{base}/{}", self.agent.download.manifest);
+        let url = format!("{base_url}/{}", self.agent.download.manifest);
         if !url.starts_with("https://") {
             return Err(SupplyError::PlainList { url });
         }
@@ -183,7 +182,7 @@ impl Supplier<'_> {
         listing: &Listing,
         locked: &Locked,
     ) -> Result<Fetched, SupplyError> {
-        let url = format!("{}/{}", base_url.trim_end_matches('/'), listing.path);
+        let url = format!("{base_url}/{}", listing.path);
         let refuse = |why: String| SupplyError::Archive {
             url: url.clone(),
             why,
@@ -215,24 +214,20 @@ impl Supplier<'_> {
         Ok(fetched)
     }
 
-    /// AWS's own installer, and its path; none where the bucket has no signature of it.
-    pub fn setup_cli(
-        &self,
-        base_url: &str,
-        locked: &Locked,
-    ) -> Result<(String, Option<Fetched>), SupplyError> {
+    /// AWS's own installer; none where the bucket has no signature of it.
+    pub fn setup_cli(&self, base_url: &str, locked: &Locked) -> Result<Option<Fetched>, SupplyError> {
         let path = self.agent.setup_cli_path(&locked.folder, locked.format);
-        let url = format!("{}/{path}", base_url.trim_end_matches('/'));
+        let url = format!("{base_url}/{path}");
         if locked.format == PackageFormat::Exe {
             let limit = self.agent.limits.package_bytes;
             let (origin, ring) = (self.origin, self.ring);
             let (fetched, _) =
                 acquire::signed_program(origin, ring, &url, limit, self.temp_dir, self.progress)?;
-            return Ok((path, Some(fetched)));
+            return Ok(Some(fetched));
         }
         let limit = self.agent.limits.signature_bytes;
         let signature = match self.origin.get_small(&self.agent.signature_path(&url), limit) {
-            Err(NetworkError::NotFound { .. }) => return Ok((path, None)),
+            Err(NetworkError::NotFound { .. }) => return Ok(None),
             other => other.map_err(AcquireError::from)?,
         };
         let verify = |source| AcquireError::Verify {
@@ -241,20 +236,7 @@ impl Supplier<'_> {
         };
         let check = self.ring.begin(&signature).map_err(verify)?;
         let fetched = self.plain(&url, signature, check)?;
-        Ok((path, Some(fetched)))
-    }
-
-    fn plain(&self, url: &str, signature: Vec<u8>, check: Check<'_>) -> Result<Fetched, AcquireError> {
-        let limit = self.agent.limits.package_bytes;
-        acquire::plain(
-            self.origin,
-            url,
-            signature,
-            check,
-            limit,
-            self.temp_dir,
-            self.progress,
-        )
+        Ok(Some(fetched))
     }
 }
 

@@ -477,11 +477,37 @@ fn a_mirror_has_the_layout_of_the_bucket() {
     let out = must(&mut sync(to, &["--lock", lock])).stdout;
     assert!(String::from_utf8_lossy(&out).contains("3.3.1957.0 debian_amd64 is there\n"));
     assert_eq!(mirror.requests(), requests);
+    let there = |at: usize| fs::read(Path::new(to).join(wanted[at])).expect("file");
     let mut bytes = package.clone();
     bytes[100] ^= 1;
-    fs::write(Path::new(to).join(wanted[0]), bytes).expect("package");
-    must(&mut sync(to, &["--lock", lock]));
-    assert!(fs::read(Path::new(to).join(wanted[0])).expect("package") == package);
+    let signature = there(1);
+    for (changed, bytes) in [(0, bytes), (1, b"another".to_vec())] {
+        fs::write(Path::new(to).join(wanted[changed]), bytes).expect("file");
+        must(&mut sync(to, &["--lock", lock]));
+        assert!(there(0) == package && there(1) == signature);
+    }
+
+    // Without a lock the signature tells whether it is still the same: it alone is fetched.
+    let words = [
+        "--os",
+        "debian-12",
+        "--arch",
+        "amd64",
+        "--mirror",
+        &mirror.url,
+        "--version",
+        V1,
+    ];
+    let requests = mirror.requests();
+    let out = must(&mut sync(to, &words)).stdout;
+    assert!(String::from_utf8_lossy(&out).contains("3.3.1957.0 debian_amd64 is there\n"));
+    assert_eq!(mirror.requests(), requests + 1);
+    let other = fs::read(deb(V2)).expect("package");
+    for (changed, bytes) in [(0, other), (1, b"another".to_vec())] {
+        fs::write(Path::new(to).join(wanted[changed]), bytes).expect("file");
+        must(&mut sync(to, &words));
+        assert!(there(0) == package && there(1) == signature);
+    }
 }
 
 #[test]

@@ -207,8 +207,11 @@ fn their_installer_and_updates_come_from_a_mirror() {
     must(&mut origin.sync(V2));
     // A second run writes nothing.
     let list = fs::read_to_string(origin.at("www/ssm-agent-manifest.json")).expect("list");
+    let requests = origin.mirror.requests();
     let out = must(&mut origin.sync(V2)).stdout;
     assert!(!String::from_utf8_lossy(&out).contains("is there now"));
+    // The list, and the signatures of package and installer: nothing large is fetched again.
+    assert_eq!(origin.mirror.requests(), requests + 3);
     assert_eq!(
         fs::read_to_string(origin.at("www/ssm-agent-manifest.json")).expect("list"),
         list

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use ssmbake_manifests::hex;
 
 use super::MirrorError;
+use crate::acquire::{NetworkError, Origin, Progress, Sink};
 use crate::error::IoError;
 use crate::tls::{self, Trust};
 
@@ -30,6 +31,9 @@ const TRIES: usize = 10;
 /// Keeps two writers of a directory apart while they publish.
 const WRITER: &str = ".ssmbake-writer";
 
+/// Base URL of what is there already.
+pub(super) const OWN: &str = "mirror:";
+
 fn written(source: object_store::Error) -> MirrorError {
     MirrorError::Store {
         verb: "written",
@@ -39,6 +43,11 @@ fn written(source: object_store::Error) -> MirrorError {
 
 fn read(source: object_store::Error) -> MirrorError {
     MirrorError::Store { verb: "read", source }
+}
+
+/// What drives one writer.
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Where a mirror is.
@@ -132,13 +141,42 @@ impl Bucket {
         Ok(hex::encode(&hash.finalize()) == sha256)
     }
 
-    /// Whether there is anything.
-    pub(super) async fn exists(&self, key: &Key) -> Result<bool, MirrorError> {
-        match self.store.head(key).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(read(error)),
+    /// What is at a URL below [`OWN`], part by part.
+    fn each_part(
+        &self,
+        url: &str,
+        limit: u64,
+        take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), NetworkError> {
+        let shown = || url.to_owned();
+        let fail = |error: object_store::Error| match error {
+            object_store::Error::NotFound { .. } => NetworkError::NotFound {
+                url: shown(),
+                status: 404,
+            },
+            error => NetworkError::Connection {
+                url: shown(),
+                why: error.to_string(),
+                tries: 1,
+            },
+        };
+        let path = url.strip_prefix(OWN).ok_or_else(|| NetworkError::Url(shown()))?;
+        let key = Key::from(path.trim_start_matches('/'));
+        let runtime = runtime().map_err(NetworkError::Write)?;
+        let size = runtime.block_on(self.store.head(&key)).map_err(fail)?.size;
+        if size > limit {
+            return Err(NetworkError::TooLarge { url: shown(), limit });
         }
+        let mut at = 0;
+        while at < size {
+            let end = (at + PART as u64).min(size);
+            let part = runtime
+                .block_on(self.store.get_range(&key, at..end))
+                .map_err(fail)?;
+            take(&part).map_err(NetworkError::Write)?;
+            at = end;
+        }
+        Ok(())
     }
 
     /// A small file.
@@ -233,6 +271,28 @@ impl Bucket {
             place: key.to_string(),
             why: "others write it again and again".to_owned(),
         })
+    }
+}
+
+/// What is there already, for those who verify packages.
+impl Origin for Bucket {
+    fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
+        let mut bytes = Vec::new();
+        self.each_part(url, limit, &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn download(
+        &self,
+        url: &str,
+        sink: &mut dyn Sink,
+        limit: u64,
+        _progress: &dyn Progress,
+    ) -> Result<(), NetworkError> {
+        self.each_part(url, limit, &mut |part| sink.write_all(part))
     }
 }
 

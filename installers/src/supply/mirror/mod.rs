@@ -13,6 +13,7 @@ use ssmbake_manifests::{AgentVersion, Channel, PackageFormat, hex};
 use super::release::{Listing, ReleaseList};
 use super::{LockFile, Locked, Supplier, SupplyError, Target};
 use crate::acquire::store::{self, Fetched};
+use crate::acquire::{AcquireError, NetworkError};
 use crate::error::IoError;
 use bucket::Bucket;
 
@@ -212,25 +213,18 @@ impl Mirror {
         wanted: &Wanted,
     ) -> Result<(Locked, Placed), MirrorError> {
         let runtime = runtime()?;
-        let has = |locked: &Locked| {
-            let (package, signature) = keys(supplier, &locked.version.to_string(), locked);
-            runtime.block_on(async {
-                if let Some(signature) = signature
-                    && !self.0.exists(&signature).await?
-                {
-                    return Ok(false);
-                }
-                self.0.has(&package, &locked.sha256).await
-            })
-        };
+        let has = |locked: &Locked| self.own(supplier).has(locked, bucket::OWN);
         let (locked, verified) = match wanted {
-            Wanted::Locked(locked, _) if has(locked)? => return Ok((locked.clone(), Placed::Kept)),
+            Wanted::Locked(locked, _) if has(locked) => return Ok((locked.clone(), Placed::Kept)),
             Wanted::Locked(locked, base) => (locked.clone(), supplier.locked(locked, base.as_deref())?),
-            // What it is like is known only when it is here.
             Wanted::Chosen(target, base) => {
+                if let Some(locked) = self.kept(supplier, target, base)? {
+                    return Ok((locked, Placed::Kept));
+                }
+                // What it is like is known only when it is here.
                 let verified = supplier.target(target, base).map_err(SupplyError::from)?;
                 let locked = Locked::new(target, &verified);
-                if has(&locked)? {
+                if has(&locked) {
                     return Ok((locked, Placed::Kept));
                 }
                 (locked, verified)
@@ -246,6 +240,56 @@ impl Mirror {
         Ok((locked, Placed::Written))
     }
 
+    /// The package of a target as it is there, which passes as if it had been fetched: the server has the same signature.
+    fn kept(
+        &self,
+        supplier: &Supplier<'_>,
+        target: &Target,
+        base_url: &str,
+    ) -> Result<Option<Locked>, MirrorError> {
+        let path = supplier
+            .agent
+            .package_path(&target.version, &target.folder, target.format);
+        if target.format == PackageFormat::Exe || !self.has_signature(supplier, base_url, &path)? {
+            return Ok(None);
+        }
+        let kept = self.own(supplier).target(target, bucket::OWN).ok();
+        Ok(kept.map(|verified| Locked {
+            url: format!("{base_url}/{path}"),
+            ..Locked::new(target, &verified)
+        }))
+    }
+
+    /// Verifies what is there already.
+    fn own<'a>(&'a self, supplier: &Supplier<'a>) -> Supplier<'a> {
+        Supplier {
+            origin: &self.0,
+            cache: None,
+            ..*supplier
+        }
+    }
+
+    /// Whether the signature of what is at `path` is the one that the server has.
+    fn has_signature(
+        &self,
+        supplier: &Supplier<'_>,
+        base_url: &str,
+        path: &str,
+    ) -> Result<bool, MirrorError> {
+        let (path, limit) = (
+            supplier.agent.signature_path(path),
+            supplier.agent.limits.signature_bytes,
+        );
+        let Some(own) = runtime()?.block_on(self.0.read(&Key::from(path.as_str())))? else {
+            return Ok(false);
+        };
+        match supplier.origin.get_small(&format!("{base_url}/{path}"), limit) {
+            Ok(theirs) => Ok(theirs == own),
+            Err(NetworkError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(SupplyError::from(AcquireError::from(error)).into()),
+        }
+    }
+
     /// AWS's own installer, for the systems of each folder.
     fn place_setup_cli(
         &self,
@@ -259,7 +303,15 @@ impl Mirror {
             .collect();
         let runtime = runtime()?;
         for entry in folders.into_values() {
-            let (path, fetched) = supplier.setup_cli(&entry.base_url, &entry.locked)?;
+            let Entry { locked, base_url, .. } = entry;
+            let path = supplier.agent.setup_cli_path(&locked.folder, locked.format);
+            if self.has_signature(supplier, base_url, &path)?
+                && self.own(supplier).setup_cli(bucket::OWN, locked).is_ok()
+            {
+                told(Item::Other(&path), Placed::Kept);
+                continue;
+            }
+            let fetched = supplier.setup_cli(base_url, locked)?;
             let placed = match fetched {
                 None => Placed::LeftOut,
                 Some(fetched) => runtime.block_on(async {
@@ -354,8 +406,7 @@ fn rewound(fetched: &Fetched) -> Result<&std::fs::File, IoError> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, MirrorError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(|error| IoError::new("start", "the mirror's writer", error))?)
+    Ok(bucket::runtime().map_err(|error| IoError::new("start", "the mirror's writer", error))?)
 }
 
 /// Package and signature below `version`, which may be a channel's word.

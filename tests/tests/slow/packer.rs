@@ -119,6 +119,10 @@ fn a_machine_is_baked_over_ssh_and_its_report_comes_back() {
         report["changed"].as_array().is_some_and(|paths| paths.len() > 10),
         "{report}"
     );
+    let sbom = fs::read(dir.path().join("ssmbake-sbom.cdx.json")).expect("bill of materials");
+    let sbom: serde_json::Value = serde_json::from_slice(&sbom).expect("JSON");
+    assert_eq!(sbom["bomFormat"], "CycloneDX", "{sbom}");
+    assert!(sbom.to_string().contains(V1), "{sbom}");
     assert_eq!(left_behind(root), Vec::<String>::new());
 }
 
@@ -155,10 +159,15 @@ fn a_build_that_cannot_be_verified_fails_and_leaves_nothing() {
 fn a_tree_is_baked_by_shell_local() {
     let (target, mirror) = (debootstrapped("bookworm"), mirror());
     let dir = workplace("packer-tree", &beside(&mirror), &world().keyring);
-    let variables = [format!("root={}", target.path().display())];
+    let variables = [
+        format!("root={}", target.path().display()),
+        "sbom=image.spdx.json".to_owned(),
+    ];
     must(&mut packer(dir.path(), &build(&variables)));
     is_enabled(target.path());
     assert!(dir.path().join("ssmbake-report.json").exists());
+    let sbom = fs::read_to_string(dir.path().join("image.spdx.json")).expect("bill of materials");
+    assert!(sbom.contains("SPDX-2.3"), "{sbom}");
 }
 
 #[test]
@@ -183,7 +192,9 @@ fn a_disk_image_is_baked_by_qemu_and_is_ready_when_it_boots() {
     ];
     let (code, out, err) = outcome(&mut packer(dir.path(), &build(&variables)));
     assert_eq!(code, 0, "{out}{err}");
-    assert!(dir.path().join("ssmbake-report.json").exists());
+    for file in ["ssmbake-report.json", "ssmbake-sbom.cdx.json"] {
+        assert!(dir.path().join(file).exists(), "{file}");
+    }
     let machine = Machine::boot(&dir.path().join("output/packer-image"), dir.path());
     let said = machine.ssh(&key, "systemctl is-enabled amazon-ssm-agent; systemctl is-active amazon-ssm-agent; dpkg --verify amazon-ssm-agent; ls /var/tmp /usr/local/sbin");
     let lines: Vec<&str> = said

@@ -15,3 +15,9 @@ variable "report" {
   default     = "ssmbake-report.json"
   description = "Where the report is downloaded to."
 }
+
+variable "sbom" {
+  type        = string
+  default     = "ssmbake-sbom.cdx.json"
+  description = "Where the bill of materials is downloaded to: CycloneDX, or SPDX where it ends in .spdx.json."
+}

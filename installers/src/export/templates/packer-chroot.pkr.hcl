@@ -16,6 +16,12 @@ variable "report" {
   default = "ssmbake-report.json"
 }
 
+variable "sbom" {
+  type        = string
+  default     = "ssmbake-sbom.cdx.json"
+  description = "CycloneDX, or SPDX where it ends in .spdx.json."
+}
+
 source "amazon-chroot" "image" {
   region     = "@REGION@"
   source_ami = var.source_ami
@@ -29,7 +35,7 @@ build {
   provisioner "shell-local" {
     inline = [
       "set -eu",
-      "${var.ssmbake} apply --root /mnt/ssmbake-image @FLAGS@ --report '${var.report}'",
+      "${var.ssmbake} apply --root /mnt/ssmbake-image @FLAGS@ --report '${var.report}' --sbom '${var.sbom}'",
       "${var.ssmbake} audit --root /mnt/ssmbake-image",
     ]
   }

@@ -15,6 +15,12 @@ variable "report" {
   default = "ssmbake-report.json"
 }
 
+variable "sbom" {
+  type        = string
+  default     = "ssmbake-sbom.cdx.json"
+  description = "CycloneDX, or SPDX where it ends in .spdx.json."
+}
+
 source "null" "tree" {
   communicator = "none"
 }
@@ -25,7 +31,7 @@ build {
   provisioner "shell-local" {
     inline = [
       "set -eu",
-      "${var.ssmbake} apply --root '${var.root}' @FLAGS@ --report '${var.report}'",
+      "${var.ssmbake} apply --root '${var.root}' @FLAGS@ --report '${var.report}' --sbom '${var.sbom}'",
       "${var.ssmbake} audit --root '${var.root}'",
     ]
   }

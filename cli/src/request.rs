@@ -40,61 +40,34 @@ pub(crate) fn build(
         settings.push(edit);
         warnings.extend(warning);
     }
-    let proxy = match &wanted.proxy {
-        Some(url) => {
-            let (proxy, warning) = Proxy::parse(url, wanted.no_proxy.as_deref().unwrap_or(""))?;
-            warnings.extend(warning);
-            Some(proxy)
-        }
-        None => None,
-    };
+    let no_proxy = wanted.no_proxy.as_deref().unwrap_or_default();
+    let proxy = wanted.proxy.as_deref();
+    let (proxy, warning) = proxy.map(|url| Proxy::parse(url, no_proxy)).transpose()?.unzip();
+    warnings.extend(warning.flatten());
     let request = Request {
         region,
         version: version(&wanted.bucket.agent_version)?,
         sha256: wanted.sha256.as_deref().map(sha256).transpose()?,
         source: source(wanted.bucket.mirror.as_deref(), wanted.bucket.source),
-        channel: match wanted.channel {
-            ChannelArg::Auto => ChannelChoice::Auto,
-            ChannelArg::Package => ChannelChoice::Package,
-            ChannelArg::Snap => ChannelChoice::Snap,
+        channel: wanted.channel.into(),
+        target: wanted.target.into(),
+        downgrade: match wanted.allow_downgrade {
+            true => Downgrade::Allow,
+            false => Downgrade::Refuse,
         },
-        target: match wanted.target {
-            TargetArg::Ec2 => TargetKind::Ec2,
-            TargetArg::Hybrid => TargetKind::Hybrid,
-        },
-        downgrade: if wanted.allow_downgrade {
-            Downgrade::Allow
-        } else {
-            Downgrade::Refuse
-        },
-        roots: match wanted.roots {
-            RootsArg::Default => Roots::Default,
-            RootsArg::Legacy => Roots::Legacy,
-            RootsArg::None => Roots::None,
-        },
+        roots: wanted.roots.into(),
         extra_anchors: extra_anchors(wanted)?,
-        registration: match wanted.registration {
-            RegistrationArg::Auto => RegistrationChoice::Auto,
-            RegistrationArg::HostRpm => RegistrationChoice::HostRpm,
-            RegistrationArg::TargetRpm => RegistrationChoice::TargetRpm,
-            RegistrationArg::FirstBoot => RegistrationChoice::FirstBoot,
-        },
-        labels: match wanted.selinux {
-            SelinuxArg::Label => LabelChoice::Label,
-            SelinuxArg::Relabel => LabelChoice::Relabel,
-            SelinuxArg::Ignore => LabelChoice::Ignore,
-        },
-        endpoints: if wanted.fips {
-            Endpoints::Fips
-        } else {
-            Endpoints::Standard
+        registration: wanted.registration.into(),
+        labels: wanted.selinux.into(),
+        endpoints: match wanted.fips {
+            true => Endpoints::Fips,
+            false => Endpoints::Standard,
         },
         settings,
         proxy,
-        connect: if wanted.fast_connect {
-            Connect::Fast
-        } else {
-            Connect::Standard
+        connect: match wanted.fast_connect {
+            true => Connect::Fast,
+            false => Connect::Standard,
         },
         start: match (wanted.start, wanted.no_start) {
             (true, _) => Start::Now,
@@ -104,6 +77,27 @@ pub(crate) fn build(
         activation: activation(wanted)?,
     };
     Ok((request, warnings))
+}
+
+/// The command line's words are this crate's, what they mean is the planner's.
+macro_rules! same_words {
+    ($($from:ty => $to:ty { $($word:ident),+ })+) => {
+        $(impl From<$from> for $to {
+            fn from(word: $from) -> Self {
+                match word {
+                    $(<$from>::$word => Self::$word,)+
+                }
+            }
+        })+
+    };
+}
+
+same_words! {
+    ChannelArg => ChannelChoice { Auto, Package, Snap }
+    TargetArg => TargetKind { Ec2, Hybrid }
+    RootsArg => Roots { Default, Legacy, None }
+    RegistrationArg => RegistrationChoice { Auto, HostRpm, TargetRpm, FirstBoot }
+    SelinuxArg => LabelChoice { Label, Relabel, Ignore }
 }
 
 /// Each once, in the order given.

@@ -7,15 +7,16 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::acquire::Verified;
 use crate::config;
+use crate::config::proxy::Proxy;
 use crate::error::IoError;
 use crate::locks::{Locks, lock_database};
-use crate::packages::{InstallError, Kept, Package, deb, rpm};
+use crate::packages::{InstallError, Kept, Package, Registration, deb, rpm};
 use crate::plan::{Plan, Step};
 use crate::receipt::{self, PackageReceipt, Receipt};
 use crate::root::{Last, Root, RootPath};
 use crate::selinux::{self, Labels};
 use crate::service::live::{self, Files, RefreshHold};
-use crate::service::{Enablement, online, systemd, upstart};
+use crate::service::{Enablement, InstallChannel, online, systemd, upstart};
 use crate::trust;
 use crate::txn::{self, ChangeSet, Checkpoint, OnLink, TxnError, Want};
 use ssmbake_manifests::ServiceManager;
@@ -217,19 +218,7 @@ fn expand(
 ) -> Result<Vec<Kept>, ApplyError> {
     match step {
         Step::InstallPackage { registration, .. } => {
-            let verified = verified
-                .ok_or_else(|| conflict("the plan installs a package and none was fetched", "run `apply`"))?;
-            return Ok(match verified.package() {
-                Package::Deb(deb) => deb::install::install(root, deb, set)?,
-                Package::Rpm(rpm) => rpm::install::install(root, rpm, *registration, host, set)?,
-                // No plan for a tree has one.
-                Package::Exe(_) => {
-                    return Err(conflict(
-                        "a program for Windows installs itself",
-                        "run it on the machine",
-                    ));
-                }
-            });
+            return install_package(root, *registration, verified, host, set);
         }
         // The transaction does it for all steps together; the others follow it.
         Step::HoldRefresh
@@ -253,28 +242,8 @@ fn expand(
             manager: ServiceManager::Systemd,
             channel,
             unit_dir,
-        } => {
-            // The plan has looked for masks; somebody may have masked it since.
-            if let Enablement::Masked(path) = systemd::state(root, channel.unit())? {
-                return Err(conflict(
-                    format!("the service is masked by `{path}`"),
-                    "remove the mask first",
-                ));
-            }
-            systemd::enable(root, channel.unit(), unit_dir.as_deref(), set)?;
-        }
-        Step::EnableService { .. } => {
-            // A job with `start on` starts; the package brings it.
-            if set
-                .read(root, &RootPath::fixed(upstart::JOB), CONFIG_LIMIT)?
-                .is_none()
-            {
-                return Err(conflict(
-                    format!("`{}` is missing", upstart::JOB),
-                    "this package does not support upstart",
-                ));
-            }
-        }
+        } => enable_unit(root, channel.unit(), unit_dir.as_deref(), set)?,
+        Step::EnableService { .. } => expect_job(root, set)?,
         Step::TrustAnchors { store, anchors } => {
             trust::install(root, *store, anchors, set)?;
             let missing = trust::missing(root, anchors, set)?;
@@ -294,15 +263,71 @@ fn expand(
             manager,
             channel,
             proxy,
-        } => {
-            let place = config::proxy::place(*manager, *channel);
-            let old = root.read(&place, CONFIG_LIMIT)?.unwrap_or_default();
-            let text = proxy.merge(*manager, &String::from_utf8_lossy(&old));
-            // It may carry a password.
-            set.put(root, &place, OnLink::Refuse, Want::file(text.into_bytes(), 0o600))?;
-        }
+        } => write_proxy(root, *manager, *channel, proxy, set)?,
     }
     Ok(Vec::new())
+}
+
+fn install_package(
+    root: &Root,
+    registration: Registration,
+    verified: Option<&Verified>,
+    host: &Host,
+    set: &mut ChangeSet,
+) -> Result<Vec<Kept>, ApplyError> {
+    let verified = verified
+        .ok_or_else(|| conflict("the plan installs a package and none was fetched", "run `apply`"))?;
+    match verified.package() {
+        Package::Deb(deb) => Ok(deb::install::install(root, deb, set)?),
+        Package::Rpm(rpm) => Ok(rpm::install::install(root, rpm, registration, host, set)?),
+        // No plan for a tree has one.
+        Package::Exe(_) => Err(conflict(
+            "a program for Windows installs itself",
+            "run it on the machine",
+        )),
+    }
+}
+
+/// The plan has looked for masks; somebody may have masked it since.
+fn enable_unit(
+    root: &Root,
+    unit: &str,
+    unit_dir: Option<&str>,
+    set: &mut ChangeSet,
+) -> Result<(), ApplyError> {
+    if let Enablement::Masked(path) = systemd::state(root, unit)? {
+        return Err(conflict(
+            format!("the service is masked by `{path}`"),
+            "remove the mask first",
+        ));
+    }
+    Ok(systemd::enable(root, unit, unit_dir, set)?)
+}
+
+/// A job with `start on` starts; the package brings it.
+fn expect_job(root: &Root, set: &ChangeSet) -> Result<(), ApplyError> {
+    match set.read(root, &RootPath::fixed(upstart::JOB), CONFIG_LIMIT)? {
+        Some(_) => Ok(()),
+        None => Err(conflict(
+            format!("`{}` is missing", upstart::JOB),
+            "this package does not support upstart",
+        )),
+    }
+}
+
+fn write_proxy(
+    root: &Root,
+    manager: ServiceManager,
+    channel: InstallChannel,
+    proxy: &Proxy,
+    set: &mut ChangeSet,
+) -> Result<(), ApplyError> {
+    let place = config::proxy::place(manager, channel);
+    let old = root.read(&place, CONFIG_LIMIT)?.unwrap_or_default();
+    let text = proxy.merge(manager, &String::from_utf8_lossy(&old));
+    // It may carry a password.
+    set.put(root, &place, OnLink::Refuse, Want::file(text.into_bytes(), 0o600))?;
+    Ok(())
 }
 
 fn write_config(root: &Root, edits: &[config::Edit], set: &mut ChangeSet) -> Result<(), ApplyError> {

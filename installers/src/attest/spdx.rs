@@ -5,47 +5,22 @@ use serde_json::{Value, json};
 use super::{Subject, vouched};
 use crate::error::IoError;
 use crate::packages::PACKAGE;
+use crate::receipt::PackageReceipt;
+
+const IMAGE: &str = "SPDXRef-image";
+const AGENT: &str = "SPDXRef-agent";
 
 pub(super) fn render(
     subject: &Subject<'_>,
     sha1: &dyn Fn(&str) -> Result<Option<String>, IoError>,
 ) -> Result<Value, IoError> {
     let os = &subject.facts.os.value;
-    let image = "SPDXRef-image";
-    let agent = "SPDXRef-agent";
-    let mut packages = vec![json!({
-        "SPDXID": image,
-        "name": os.name,
-        "versionInfo": os.version,
-        "downloadLocation": "NOASSERTION",
-        "filesAnalyzed": false,
-        "licenseConcluded": "NOASSERTION",
-        "licenseDeclared": "NOASSERTION",
-        "copyrightText": "NOASSERTION",
-        "primaryPackagePurpose": "OPERATING-SYSTEM",
-    })];
+    let mut packages = vec![image(subject)];
     let relation = |from: &str, kind: &str, to: &str| json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to });
-    let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", image)];
+    let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", IMAGE)];
     if let Some(package) = subject.package() {
-        packages.push(json!({
-            "SPDXID": agent,
-            "name": PACKAGE,
-            "versionInfo": package.version,
-            "supplier": "Organization: Amazon Web Services",
-            "downloadLocation": location(&package.url),
-            "filesAnalyzed": false,
-            "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
-            "licenseConcluded": "NOASSERTION",
-            "licenseDeclared": "Apache-2.0",
-            "copyrightText": "NOASSERTION",
-            "comment": format!("vouched for by {}", vouched(package)),
-            "externalRefs": [{
-                "referenceCategory": "PACKAGE-MANAGER",
-                "referenceType": "purl",
-                "referenceLocator": subject.purl(package),
-            }],
-        }));
-        relations.push(relation(image, "CONTAINS", agent));
+        packages.push(agent(subject, package));
+        relations.push(relation(IMAGE, "CONTAINS", AGENT));
     }
     let mut files = Vec::new();
     for (number, (path, sha256)) in subject.files().enumerate() {
@@ -79,6 +54,42 @@ pub(super) fn render(
         "files": files,
         "relationships": relations,
     }))
+}
+
+fn image(subject: &Subject<'_>) -> Value {
+    let os = &subject.facts.os.value;
+    json!({
+        "SPDXID": IMAGE,
+        "name": os.name,
+        "versionInfo": os.version,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": false,
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "primaryPackagePurpose": "OPERATING-SYSTEM",
+    })
+}
+
+fn agent(subject: &Subject<'_>, package: &PackageReceipt) -> Value {
+    json!({
+        "SPDXID": AGENT,
+        "name": PACKAGE,
+        "versionInfo": package.version,
+        "supplier": "Organization: Amazon Web Services",
+        "downloadLocation": location(&package.url),
+        "filesAnalyzed": false,
+        "checksums": [{ "algorithm": "SHA256", "checksumValue": package.sha256 }],
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "Apache-2.0",
+        "copyrightText": "NOASSERTION",
+        "comment": format!("vouched for by {}", vouched(package)),
+        "externalRefs": [{
+            "referenceCategory": "PACKAGE-MANAGER",
+            "referenceType": "purl",
+            "referenceLocator": subject.purl(package),
+        }],
+    })
 }
 
 /// A bundle is no place that others can download from.

@@ -196,16 +196,17 @@ impl Supplier<'_> {
         let check = Check::pinned(pin).map_err(verify)?;
         let fetched = self.plain(&url, Vec::new(), check)?;
         let file = store::rewound(&fetched.file).map_err(|error| refuse(error.to_string()))?;
-        let limit = self.agent.limits.unpacked_bytes;
+        let limits = self.agent.limits;
         let judged = match locked.format {
             PackageFormat::Exe => {
                 let program = self.agent.update.program.get(&listing.name);
                 let program = program.map_or("", String::as_str);
-                holds_program(file, program, self.ring, locked.version, limit)
+                // Programs are judged in memory.
+                holds_program(file, program, self.ring, locked.version, limits.package_bytes)
             }
             _ if listing.name == self.agent.update.package => {
                 let name = self.agent.package_file_name(locked.format);
-                holds_package(file, name, &locked.sha256, limit)
+                holds_package(file, name, &locked.sha256, limits.unpacked_bytes)
             }
             // Signed nowhere.
             _ => Ok(()),

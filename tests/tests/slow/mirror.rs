@@ -200,6 +200,23 @@ fn a_bucket_is_a_mirror() {
 }
 
 #[test]
+fn a_full_disk_is_no_trouble_of_the_network() {
+    let (dir, mirror) = (tempfile::tempdir().expect("directory"), mirror());
+    let sync = sync(dir.path().to_str().expect("UTF-8"), &mirror, V1);
+    let script = "mount -t tmpfs -o size=64k none \"$0\"; \"$@\"; code=$?; find \"$0\" -name VERSION -o -name '*.deb'; exit $code";
+    let mut alone = Command::new("unshare");
+    alone.args(["--mount", "sh", "-c", script]).arg(dir.path());
+    alone.arg(sync.get_program()).args(sync.get_args());
+    let (code, out, err) = outcome(&mut alone);
+    assert_eq!(code, 7, "{out}{err}");
+    assert!(
+        err.contains("No space left") && err.contains("make room"),
+        "{err}"
+    );
+    assert!(!out.contains(dir.path().to_str().expect("UTF-8")), "{out}");
+}
+
+#[test]
 fn five_hundred_machines_are_served_at_once() {
     let (dir, mirror) = (tempfile::tempdir().expect("directory"), mirror());
     let www = dir.path().join("www");

@@ -35,14 +35,30 @@ const WRITER: &str = ".ssmbake-writer";
 pub(super) const OWN: &str = "mirror:";
 
 fn written(source: object_store::Error) -> MirrorError {
-    MirrorError::Store {
+    disk("write", &source).unwrap_or(MirrorError::Store {
         verb: "written",
         source,
-    }
+    })
 }
 
 fn read(source: object_store::Error) -> MirrorError {
-    MirrorError::Store { verb: "read", source }
+    disk("read", &source).unwrap_or(MirrorError::Store { verb: "read", source })
+}
+
+/// What a directory says is this machine's own trouble, and no network's.
+fn disk(verb: &'static str, error: &object_store::Error) -> Option<MirrorError> {
+    let object_store::Error::Generic {
+        store: "LocalFileSystem",
+        source,
+    } = error
+    else {
+        return None;
+    };
+    let causes = std::iter::successors(Some(&**source as &dyn std::error::Error), |error| error.source());
+    let mut causes = causes.filter_map(|error| error.downcast_ref::<std::io::Error>());
+    let cause = causes.next()?;
+    let cause = std::io::Error::new(cause.kind(), cause.to_string());
+    Some(IoError::new(verb, "the mirror", cause).into())
 }
 
 /// What drives one writer.

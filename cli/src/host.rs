@@ -1,11 +1,13 @@
 //! Files of the build machine that the user names: certificates, key rings, plans, reports.
 #![expect(clippy::disallowed_methods, reason = "the boundary to the user's own files")]
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use ssmbake_installers::digest;
 use ssmbake_installers::error::IoError;
+use ssmbake_installers::whole;
 
 const LIMIT: u64 = 256 * 1024 * 1024;
 
@@ -20,7 +22,7 @@ const BUNDLES: [&str; 4] = [
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, IoError> {
     let fail = |error| IoError::new("read", path.display(), error);
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
+    File::open(path)
         .map_err(fail)?
         .take(LIMIT)
         .read_to_end(&mut bytes)
@@ -28,22 +30,36 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, IoError> {
     Ok(bytes)
 }
 
+/// A file as a whole or not at all; what is no file, such as a pipe or a terminal, is written to.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
-    std::fs::write(path, bytes).map_err(|error| IoError::new("write", path.display(), error))
-}
-
-/// In place of what may be there: whole or not at all.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
-    let temp = path.with_extension(format!("new-{}", std::process::id()));
-    write(&temp, bytes)?;
-    std::fs::rename(&temp, path).map_err(|error| IoError::new("write", path.display(), error))
+    let fail = |error| IoError::new("write", path.display(), error);
+    let there = std::fs::metadata(path).ok();
+    if there.as_ref().is_some_and(|there| !there.is_file()) {
+        return std::fs::write(path, bytes).map_err(fail);
+    }
+    // A link stays one.
+    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let create = |temp: &Path| File::create(temp);
+    let written = whole::write(&place, create, fail, |mut file| {
+        if let Some(there) = &there {
+            file.set_permissions(there.permissions()).map_err(fail)?;
+        }
+        file.write_all(bytes).map_err(fail)
+    });
+    match (written, there) {
+        // The file is the user's, its directory is not.
+        (Err(error), Some(_)) if error.kind() == ErrorKind::PermissionDenied => {
+            std::fs::write(path, bytes).map_err(fail)
+        }
+        (written, _) => written,
+    }
 }
 
 /// Whether a file's first bytes are these.
 pub(crate) fn begins_with(path: &Path, mark: &[u8]) -> Result<bool, IoError> {
     let fail = |error| IoError::new("read", path.display(), error);
     let mut head = Vec::new();
-    let file = std::fs::File::open(path).map_err(fail)?;
+    let file = File::open(path).map_err(fail)?;
     file.take(mark.len() as u64)
         .read_to_end(&mut head)
         .map_err(fail)?;
@@ -59,7 +75,7 @@ pub(crate) fn make_parent(path: &Path) -> Result<(), IoError> {
 /// A file of any size, part by part.
 pub(crate) fn read_through(path: &Path, take: impl FnMut(&[u8])) -> Result<(), IoError> {
     let fail = |error| IoError::new("read", path.display(), error);
-    let file = std::fs::File::open(path).map_err(fail)?;
+    let file = File::open(path).map_err(fail)?;
     digest::read_through(file, take).map_err(fail)
 }
 

@@ -19,6 +19,7 @@
 //! | [`service`], [`trust`], [`config`] | the other mechanisms |
 //! | [`locks`] | the package managers' locks |
 //! | [`error`] | the one shape of an I/O error |
+//! | [`whole`] | files of the build machine, whole or not at all |
 
 pub mod acquire;
 pub mod activation;
@@ -48,3 +49,4 @@ pub mod supply;
 pub mod tls;
 pub mod trust;
 pub mod txn;
+pub mod whole;

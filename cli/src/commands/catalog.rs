@@ -109,7 +109,7 @@ impl Session<'_> {
             _ => {
                 let seen = json!({ "serial": document.serial, "sha256": sha256 });
                 let kept = host::make_parent(&path)
-                    .and_then(|()| host::replace(&path, format!("{seen}\n").as_bytes()));
+                    .and_then(|()| host::write(&path, format!("{seen}\n").as_bytes()));
                 if let Err(error) = kept {
                     self.console
                         .warn(&format!("which catalog was seen is not remembered: {error}"));
@@ -259,7 +259,7 @@ impl Session<'_> {
         let text = document.render();
         match &args.out {
             Some(path) => {
-                host::replace(path, text.as_bytes())?;
+                host::write(path, text.as_bytes())?;
                 let said = format!("wrote catalog {} to {}\n", document.serial, path.display());
                 self.finish(&said, &json!({ "schema": 1, "serial": document.serial }))?;
             }

@@ -295,11 +295,11 @@ impl Session<'_> {
                 false => Sbom::CycloneDx,
             };
             let document = attest::sbom(format, &subject, root)?;
-            host::replace(path, format!("{document:#}\n").as_bytes())?;
+            host::write(path, format!("{document:#}\n").as_bytes())?;
         }
         if let Some(path) = &args.provenance {
             let document = attest::provenance(&subject);
-            host::replace(path, format!("{document:#}\n").as_bytes())?;
+            host::write(path, format!("{document:#}\n").as_bytes())?;
         }
         Ok(())
     }

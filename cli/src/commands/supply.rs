@@ -84,7 +84,7 @@ impl Session<'_> {
             return self.check_lock(args, &network);
         }
         let lock = self.make_lock(&args.choice, &network)?;
-        host::replace(&args.out, lock.render().as_bytes())?;
+        host::write(&args.out, lock.render().as_bytes())?;
         let text = format!(
             "locked {} packages in {}\n",
             lock.package.len(),

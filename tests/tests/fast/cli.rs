@@ -451,3 +451,28 @@ fn snippets_are_refused_when_something_is_missing_or_odd() {
         "{out}{err}"
     );
 }
+
+#[test]
+fn files_of_the_user_are_replaced_as_a_whole() {
+    let dir = tempfile::tempdir().expect("directory");
+    let at = |name: &str| dir.path().join(name);
+    let export = |to: &Path| {
+        let mut command = ssmbake(&["export", "--format", "iam", "--region", "eu-west-1", "--out"]);
+        outcome(command.arg(to))
+    };
+    // Pipes and devices are written to, and stay what they are.
+    let (code, out, err) = export(Path::new("/dev/stdout"));
+    assert!(code == 0 && out.contains("\"Policy\""), "{out}{err}");
+    let (code, _, err) = export(Path::new("/dev/full"));
+    assert!(code == 7 && err.contains("No space left"), "{err}");
+    // A link stays a link, and a mode a mode.
+    fs::write(at("role.json"), "old").expect("file");
+    fs::set_permissions(at("role.json"), fs::Permissions::from_mode(0o600)).expect("mode");
+    std::os::unix::fs::symlink("role.json", at("link.json")).expect("link");
+    assert_eq!(export(&at("link.json")).0, 0);
+    assert!(at("link.json").is_symlink());
+    let meta = fs::metadata(at("role.json")).expect("file");
+    assert!(meta.len() > 1000 && meta.permissions().mode() & 0o777 == 0o600);
+    assert_eq!(export(&at("none/role.json")).0, 7);
+    assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 2);
+}

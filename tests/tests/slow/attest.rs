@@ -40,6 +40,20 @@ fn their_own_validators_accept_them() {
          assert found is None, found",
         &dir.path().join("image.cdx.json"),
     );
+    // lib4sbom carries the schema as SPDX publishes it.
+    python(
+        "import json, pathlib, sys\n\
+         import jsonschema, lib4sbom\n\
+         schema = pathlib.Path(lib4sbom.__file__).parent / 'schemas/spdx/2.3-schema.json'\n\
+         schema = json.loads(schema.read_text())\n\
+         assert schema['title'] == 'SPDX 2.3'\n\
+         document = json.load(open(sys.argv[1]))\n\
+         jsonschema.validate(document, schema, format_checker=jsonschema.FormatChecker())\n\
+         del document['files'][0]['checksums']\n\
+         document['packages'][0]['downloadLocation'] = 1\n\
+         assert not jsonschema.Draft7Validator(schema).is_valid(document)",
+        &dir.path().join("image.spdx.json"),
+    );
     // The validator takes no host without a dot.
     let server = dir.path().join("image.spdx.json");
     let text = fs::read_to_string(&server).expect("document");

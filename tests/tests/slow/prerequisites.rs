@@ -157,7 +157,7 @@ impl Aws {
 
     /// Verdict and detail by id.
     fn audit(&self, arguments: &[&str]) -> (i32, Value) {
-        let mut all = vec!["audit", "--network", "--connect-timeout", "1", "--output", "json"];
+        let mut all = vec!["audit", "--network", "--connect-timeout", "2", "--output", "json"];
         all.extend(arguments);
         let (code, out, err) = outcome(&mut self.ssmbake(&all));
         (
@@ -293,7 +293,7 @@ fn endpoints_and_proxies_are_those_of_the_agent() {
 #[test]
 fn the_nearest_region_comes_first() {
     let aws = Aws::start();
-    let mut command = aws.ssmbake(&["regions", "--nearest", "--connect-timeout", "1"]);
+    let mut command = aws.ssmbake(&["regions", "--nearest", "--connect-timeout", "2"]);
     let (code, out, err) = outcome(command.env("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"));
     let order: Vec<&str> = out
         .lines()
@@ -308,7 +308,7 @@ fn the_nearest_region_comes_first() {
         "regions",
         "--nearest",
         "--connect-timeout",
-        "1",
+        "2",
         "--partition",
         "aws-cn",
     ]));

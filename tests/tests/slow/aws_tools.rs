@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use ssmbake_tests::mirror::{Fault, Mirror};
@@ -304,6 +305,76 @@ fn writers_of_a_bucket_list_what_each_of_them_brings() {
         server.body("/bucket/ssm/stable/VERSION"),
         format!("{V2}\n").into_bytes()
     );
+}
+
+/// Whatever VERSION and the list name is there, whole and signed.
+fn assert_whole(www: &Path) -> usize {
+    let read = |path: &str| fs::read(www.join(path)).ok();
+    let mut named = 0;
+    for channel in ["latest", "stable"] {
+        let Some(version) = read(&format!("{channel}/VERSION")) else {
+            continue;
+        };
+        let version = String::from_utf8(version).expect("UTF-8").trim().to_owned();
+        let package = |version: &str| fs::read(deb(version)).expect("package");
+        let path = format!("{version}/{FOLDER}/amazon-ssm-agent.deb");
+        assert!(
+            read(&path).is_some_and(|there| there == package(&version)),
+            "{path}"
+        );
+        assert!(
+            read(&format!("{path}.sig")).is_some_and(|there| !there.is_empty()),
+            "{path}"
+        );
+        // Under the channel's own name a newer one may be there already.
+        let there = read(&format!("{channel}/{FOLDER}/amazon-ssm-agent.deb")).expect("package");
+        assert!(
+            [V1, V2].iter().any(|version| there == package(version)),
+            "{channel}"
+        );
+        named += 1;
+    }
+    let Some(list) = read("ssm-agent-manifest.json") else {
+        assert_eq!(named, 0);
+        return 0;
+    };
+    let list: Value = serde_json::from_slice(&list).expect("JSON");
+    for package in list["Packages"].as_array().expect("list") {
+        let name = package["Name"].as_str().expect("name");
+        for line in package["Files"][0]["AvailableVersions"].as_array().expect("list") {
+            let path = path_of(name, line["Version"].as_str().expect("version"));
+            let there = read(&path).unwrap_or_else(|| panic!("{path}"));
+            assert_eq!(sha256(&there), line["Checksum"], "{path}");
+            named += 1;
+        }
+    }
+    named
+}
+
+#[test]
+fn killed_at_any_instant_a_mirror_names_only_what_is_there() {
+    let origin = Origin::new();
+    let www = origin.at("www");
+    let started = Instant::now();
+    must(&mut origin.sync(V1));
+    let mut delay = started.elapsed();
+    let (mut seen, mut finished) = (std::collections::BTreeSet::new(), 0);
+    for round in 0..40 {
+        // From nothing, and over an older version.
+        if round % 2 == 0 {
+            fs::remove_dir_all(&www).expect("clean");
+        }
+        let mut running = origin.sync([V1, V2][round % 2]).spawn().expect("start");
+        std::thread::sleep(delay);
+        drop(running.kill());
+        finished += usize::from(running.wait().expect("end").success());
+        delay = delay.mul_f64(if finished * 4 > round { 0.93 } else { 1.04 });
+        seen.insert(assert_whole(&www));
+    }
+    println!("finished {finished}, files named {seen:?}");
+    assert!(finished > 0 && seen.len() > 1, "{finished} {seen:?}");
+    must(&mut origin.sync(V2));
+    assert!(assert_whole(&www) >= 4);
 }
 
 #[test]

@@ -98,40 +98,27 @@ impl ReleaseList {
         let version = version.to_string();
         let mut lines = listed.available_versions.iter();
         let line = lines.find(|line| line.version == version)?.clone();
-        let file = file.to_owned();
-        let name = name.to_owned();
-        let sha256 = line.checksum.to_ascii_lowercase();
         Some(Listing {
-            path,
-            sha256,
-            name,
-            file,
+            sha256: line.checksum.to_ascii_lowercase(),
+            name: name.to_owned(),
+            file: file.to_owned(),
             line,
+            path,
         })
     }
 
     /// Adds a line, or puts it in the place of the one about the same archive.
     pub fn add(&mut self, listing: &Listing) {
-        let place = self.packages.iter().position(|one| one.name == listing.name);
-        let place = place.unwrap_or_else(|| {
-            let name = listing.name.clone();
-            self.packages.push(ListedPackage {
-                name,
-                files: Vec::new(),
-            });
-            self.packages.len() - 1
-        });
-        let files = &mut self.packages[place].files;
-        let place = files.iter().position(|one| one.name == listing.file);
-        let place = place.unwrap_or_else(|| {
-            let name = listing.file.clone();
-            files.push(ListedFile {
-                name,
-                available_versions: Vec::new(),
-            });
-            files.len() - 1
-        });
-        let lines = &mut files[place].available_versions;
+        let package = ListedPackage {
+            name: listing.name.clone(),
+            files: Vec::new(),
+        };
+        let files = &mut entry(&mut self.packages, |one| one.name == listing.name, package).files;
+        let file = ListedFile {
+            name: listing.file.clone(),
+            available_versions: Vec::new(),
+        };
+        let lines = &mut entry(files, |one| one.name == listing.file, file).available_versions;
         lines.retain(|line| line.version != listing.line.version);
         lines.push(listing.line.clone());
         lines.sort_by_key(|line| line.version.parse::<AgentVersion>().ok());
@@ -143,6 +130,15 @@ impl ReleaseList {
     pub fn set_uri(&mut self, uri: &str) {
         uri.clone_into(&mut self.uri_format);
     }
+}
+
+/// The element that there is, else `new`.
+fn entry<T>(list: &mut Vec<T>, is_it: impl FnMut(&T) -> bool, new: T) -> &mut T {
+    let place = list.iter().position(is_it).unwrap_or_else(|| {
+        list.push(new);
+        list.len() - 1
+    });
+    &mut list[place]
 }
 
 impl Supplier<'_> {

@@ -85,7 +85,12 @@ impl Session<'_> {
 
     /// Nobody gets this machine to go back.
     fn remember(&self, document: &Document, sha256: &str) -> Result<(), Failure> {
+        let forgets = |why: &dyn std::fmt::Display| {
+            self.console
+                .warn(&format!("which catalog was seen is not remembered: {why}"));
+        };
         let Some(path) = self.state_file() else {
+            forgets(&"HOME is not set");
             return Ok(());
         };
         let seen: Option<Seen> = match host::read(&path) {
@@ -111,8 +116,7 @@ impl Session<'_> {
                 let kept = host::make_parent(&path)
                     .and_then(|()| host::write(&path, format!("{seen}\n").as_bytes()));
                 if let Err(error) = kept {
-                    self.console
-                        .warn(&format!("which catalog was seen is not remembered: {error}"));
+                    forgets(&error);
                 }
                 Ok(())
             }
@@ -123,7 +127,8 @@ impl Session<'_> {
         let of = |name: &str| self.environment.get(name).filter(|text| !text.is_empty());
         let dir = of("XDG_STATE_HOME")
             .map(PathBuf::from)
-            .or_else(|| of("HOME").map(|home| PathBuf::from(home).join(".local/state")))?;
+            .or_else(|| of("HOME").map(|home| PathBuf::from(home).join(".local/state")))
+            .or_else(|| of("LOCALAPPDATA").map(PathBuf::from))?;
         Some(dir.join("ssmbake/catalog.json"))
     }
 

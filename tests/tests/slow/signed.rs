@@ -273,6 +273,8 @@ fn nobody_goes_back_to_an_old_catalog_or_stays_with_one() {
     told(&mut verify("newer"), 0, "signed");
     told(&mut verify("newer"), 0, "signed");
     told(&mut verify("new"), 5, "is not newer than");
+    // Without a place for it there is no memory, and that is said.
+    told(&mut desk.verify("new"), 0, "not remembered: HOME is not set");
     // One number, two contents.
     told(&mut verify("other"), 5, "is not newer than");
 

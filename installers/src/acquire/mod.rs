@@ -168,14 +168,9 @@ pub fn fetch(
     if request.format == PackageFormat::Exe {
         return program(origin, ring, agent, request, url, progress);
     }
-    let limit = agent.limits.package_bytes;
-    let verify = |source| AcquireError::Verify {
-        url: url.clone(),
-        source,
-    };
     let is_signed = request.version >= agent.signature_since;
     let cached = match is_signed {
-        true => store.find(&url, limit, ring)?,
+        true => store.find(&url, agent.limits.package_bytes, ring)?,
         false => None,
     };
     let is_pinned = |fetched: &store::Fetched| request.pin.is_none_or(|pin| pin == fetched.sha256);
@@ -183,19 +178,7 @@ pub fn fetch(
     let from_cache = cached.is_some();
     let fetched = match cached {
         Some(fetched) => fetched,
-        None => {
-            // The signature first: one that cannot count saves the download.
-            let (signature, check) = match (is_signed, request.pin) {
-                (false, Some(pin)) => (Vec::new(), Check::pinned(pin).map_err(verify)?),
-                (_, pin) => {
-                    let at = agent.signature_path(&url);
-                    let signature = origin.get_small(&at, agent.limits.signature_bytes)?;
-                    let check = ring.begin(&signature).map_err(verify)?.and(pin);
-                    (signature, check)
-                }
-            };
-            plain(origin, &url, signature, check, limit, &request.temp_dir, progress)?
-        }
+        None => download(origin, ring, agent, request, &url, progress)?,
     };
     let limits = Limits {
         unpacked: agent.limits.unpacked_bytes,
@@ -205,7 +188,10 @@ pub fn fetch(
     let package = read(&fetched, request, &spool, limits)?;
     if let Package::Rpm(rpm) = &package {
         check_embedded(rpm, ring).map_err(|error| match error {
-            Embedded::Signature(source) => verify(source),
+            Embedded::Signature(source) => AcquireError::Verify {
+                url: url.clone(),
+                source,
+            },
             Embedded::Package(error) => error.into(),
         })?;
     }
@@ -217,6 +203,35 @@ pub fn fetch(
         fetched,
         url,
     })
+}
+
+/// The package, as its signature or the named digest wants it.
+fn download(
+    origin: &dyn Origin,
+    ring: &KeyRing,
+    agent: &AgentFacts,
+    request: &FetchRequest,
+    url: &str,
+    progress: &dyn Progress,
+) -> Result<store::Fetched, AcquireError> {
+    let verify = |source| AcquireError::Verify {
+        url: url.to_owned(),
+        source,
+    };
+    // The signature first: one that cannot count saves the download.
+    let (signature, check) = match request.pin {
+        Some(pin) if request.version < agent.signature_since => {
+            (Vec::new(), Check::pinned(pin).map_err(verify)?)
+        }
+        pin => {
+            let at = agent.signature_path(url);
+            let signature = origin.get_small(&at, agent.limits.signature_bytes)?;
+            let check = ring.begin(&signature).map_err(verify)?.and(pin);
+            (signature, check)
+        }
+    };
+    let limit = agent.limits.package_bytes;
+    plain(origin, url, signature, check, limit, &request.temp_dir, progress)
 }
 
 /// A file of at most `limit` bytes as `check` wants it.

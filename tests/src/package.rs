@@ -192,6 +192,15 @@ pub struct Signer {
     home: tempfile::TempDir,
 }
 
+impl Drop for Signer {
+    /// Its agent would make its sockets anew while the directory is removed.
+    fn drop(&mut self) {
+        let mut end = Command::new("gpgconf");
+        end.arg("--homedir").arg(self.home.path()).args(["--kill", "gpg-agent"]);
+        drop(end.output());
+    }
+}
+
 impl Signer {
     /// A new RSA key; `clock` fakes the time of its making, `expires` as gpg takes it (`0` never, `1d`).
     pub fn new(algorithm: &str, clock: Option<&str>, expires: &str) -> Self {

@@ -277,14 +277,13 @@ pub fn load_berkeley(records: &[(u32, Vec<u8>)], settings: &str, place: &Path) {
 
 /// A directory with a database at rpm's usual place.
 fn database() -> &'static Path {
-    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    MADE.get_or_init(make_database).path()
-}
-
-fn make_database() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("directory");
-    must(host_rpm(dir.path(), &["--justdb", "--noscripts", "-U"]).arg(bash_rpm()));
-    dir
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let dir = world().dir.path().join("database");
+        fs::create_dir(&dir).expect("directory");
+        must(host_rpm(&dir, &["--justdb", "--noscripts", "-U"]).arg(bash_rpm()));
+        dir
+    })
 }
 
 /// A package that provides /bin/sh, which the agent's needs.

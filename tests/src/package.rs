@@ -196,7 +196,9 @@ impl Drop for Signer {
     /// Its agent would make its sockets anew while the directory is removed.
     fn drop(&mut self) {
         let mut end = Command::new("gpgconf");
-        end.arg("--homedir").arg(self.home.path()).args(["--kill", "gpg-agent"]);
+        end.arg("--homedir")
+            .arg(self.home.path())
+            .args(["--kill", "gpg-agent"]);
         drop(end.output());
     }
 }

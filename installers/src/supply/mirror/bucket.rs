@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -146,15 +147,25 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(read(error)),
         };
-        let mut hash = Sha256::new();
-        let mut at = 0;
-        while at < size {
-            let end = (at + PART as u64).min(size);
-            let part = self.store.get_range(key, at..end).await.map_err(read)?;
-            hash.update(&part);
-            at = end;
+        let (mut hash, mut at) = (Sha256::new(), 0);
+        while let Some(part) = self.part(key, at, size).await.map_err(read)? {
+            hash.update(&*part);
+            at += part.len() as u64;
         }
         Ok(hex::encode(&hash.finalize()) == sha256)
+    }
+
+    /// What follows `at` of a file of `size` bytes; none at its end.
+    async fn part(
+        &self,
+        key: &Key,
+        at: u64,
+        size: u64,
+    ) -> object_store::Result<Option<impl Deref<Target = [u8]> + use<>>> {
+        match (at + PART as u64).min(size) {
+            end if at < end => self.store.get_range(key, at..end).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// What is at a URL below [`OWN`], part by part.
@@ -184,13 +195,9 @@ impl Bucket {
             return Err(NetworkError::TooLarge { url: shown(), limit });
         }
         let mut at = 0;
-        while at < size {
-            let end = (at + PART as u64).min(size);
-            let part = runtime
-                .block_on(self.store.get_range(&key, at..end))
-                .map_err(fail)?;
+        while let Some(part) = runtime.block_on(self.part(&key, at, size)).map_err(fail)? {
             take(&part).map_err(NetworkError::Write)?;
-            at = end;
+            at += part.len() as u64;
         }
         Ok(())
     }
@@ -259,11 +266,11 @@ impl Bucket {
     pub(super) async fn change(
         &self,
         key: &Key,
-        change: impl Fn(Option<&[u8]>) -> Result<Option<Vec<u8>>, MirrorError>,
+        change: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>,
     ) -> Result<(), MirrorError> {
         for _ in 0..TRIES {
             let (there, state) = self.get(key).await?.unzip();
-            let Some(bytes) = change(there.as_deref())? else {
+            let Some(bytes) = change(there.as_deref()) else {
                 return Ok(());
             };
             let mode = match (&self.writer, state) {

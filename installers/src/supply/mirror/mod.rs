@@ -364,7 +364,7 @@ impl Mirror {
                 // Never over a newer one; a file that holds no version is replaced.
                 let raised = |there: Option<&[u8]>| {
                     let is_older = there.and_then(version).is_none_or(|there| there < newest);
-                    Ok(is_older.then(|| format!("{newest}\n").into_bytes()))
+                    is_older.then(|| format!("{newest}\n").into_bytes())
                 };
                 self.0.change(&at, raised).await?;
             }
@@ -389,7 +389,7 @@ impl Mirror {
             let listings = entries.iter().flat_map(|entry| &entry.listings);
             listings.for_each(|listing| list.add(listing));
             let bytes = list.render();
-            Ok((there != Some(&bytes)).then_some(bytes))
+            (there != Some(&bytes)).then_some(bytes)
         };
         let at = Key::from(supplier.agent.download.manifest.as_str());
         self.0.change(&at, listed).await

@@ -508,6 +508,16 @@ fn a_mirror_has_the_layout_of_the_bucket() {
         must(&mut sync(to, &words));
         assert!(there(0) == package && there(1) == signature);
     }
+    // The same package, signed anew: the mirror follows, and is at rest again.
+    let anew = world()
+        .signer
+        .sign_with(&deb(V1), &["--digest-algo", "SHA512"], None);
+    mirror.publish(V1, FOLDER, &deb(V1), &anew);
+    must(&mut sync(to, &words));
+    assert!(there(0) == package && there(1) == anew);
+    let requests = mirror.requests();
+    must(&mut sync(to, &words));
+    assert_eq!(mirror.requests(), requests + 1);
 }
 
 #[test]

@@ -224,7 +224,8 @@ impl Mirror {
                 // What it is like is known only when it is here.
                 let verified = supplier.target(target, base).map_err(SupplyError::from)?;
                 let locked = Locked::new(target, &verified);
-                if has(&locked) {
+                // A signature beside it has told already that it is not there, or not like this.
+                if target.format == PackageFormat::Exe && has(&locked) {
                     return Ok((locked, Placed::Kept));
                 }
                 (locked, verified)
@@ -316,10 +317,11 @@ impl Mirror {
                 None => Placed::LeftOut,
                 Some(fetched) => runtime.block_on(async {
                     let key = Key::from(path.as_str());
-                    if self.0.has(&key, &hex::encode(&fetched.sha256)).await? {
+                    let is_inside = fetched.signature.is_empty();
+                    if is_inside && self.0.has(&key, &hex::encode(&fetched.sha256)).await? {
                         return Ok::<_, MirrorError>(Placed::Kept);
                     }
-                    if !fetched.signature.is_empty() {
+                    if !is_inside {
                         let signature = Key::from(supplier.agent.signature_path(&path));
                         self.0.put(&signature, fetched.signature.clone()).await?;
                     }

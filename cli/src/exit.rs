@@ -270,6 +270,9 @@ impl From<MirrorError> for Failure {
                 error,
                 "give a directory, or s3://BUCKET/PREFIX with AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set",
             ),
+            MirrorError::Contended(_) => {
+                Self::new(CONFLICT, error, "let fewer writers work at the same time")
+            }
             MirrorError::Store { .. } => Self::new(NETWORK, error, "check place, credentials and room"),
             MirrorError::Supply(error) => error.into(),
             MirrorError::Io(error) => error.into(),

@@ -11,6 +11,7 @@ pub mod authenticode;
 pub mod digest;
 pub mod family;
 pub mod forge;
+pub mod gate;
 pub mod machine;
 pub mod mirror;
 pub mod package;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ssmbake_tests::gate::Gate;
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, world};
@@ -74,8 +75,12 @@ impl Server {
 
     /// What AWS's tools, and ours, are told of it.
     pub(crate) fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        Self::environment_at(self.port, command)
+    }
+
+    fn environment_at(port: u16, command: &mut Command) -> &mut Command {
         command
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port))
+            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
             .env("AWS_REGION", "eu-west-1")
             .env("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
             .env("AWS_SECRET_ACCESS_KEY", "secret-secret-secret")
@@ -197,6 +202,44 @@ fn a_bucket_is_a_mirror() {
     );
     assert_eq!(code, 6, "{out}{err}");
     assert!(!err.contains("secret-secret"), "{err}");
+}
+
+/// A writer of `slow` is stopped at a request that has `words`, while one of `quick` does all it has to.
+fn the_newest_wins(slow: &str, quick: &str, words: &'static [&'static str]) {
+    let (server, mirror) = (Server::s3(), mirror());
+    let gate = Gate::before(server.port, words);
+    let run = |version: &str, port| {
+        let mut command = sync("s3://bucket/ssm", &mirror, version);
+        Server::environment_at(port, &mut command);
+        command
+    };
+    must(&mut run(V1, server.port));
+    let mut slow = run(slow, gate.port()).spawn().expect("start");
+    gate.wait();
+    must(&mut run(quick, server.port));
+    gate.open();
+    assert!(slow.wait().expect("end").success());
+    for channel in ["latest", "stable"] {
+        assert_eq!(
+            server.body(&format!("/bucket/ssm/{channel}/VERSION")),
+            format!("{V2}\n").into_bytes()
+        );
+        for file in ["amazon-ssm-agent.deb", "amazon-ssm-agent.deb.sig"] {
+            let offered = server.body(&format!("/bucket/ssm/{channel}/{FOLDER}/{file}"));
+            let newest = server.body(&format!("/bucket/ssm/{V2}/{FOLDER}/{file}"));
+            assert!(offered == newest, "{channel} {file}");
+        }
+    }
+}
+
+#[test]
+fn an_old_writer_of_a_bucket_does_not_undo_a_new_one() {
+    the_newest_wins(V1, V2, &["PUT ", "/latest/", ".deb HTTP", "x-amz-copy-source"]);
+}
+
+#[test]
+fn a_new_writer_of_a_bucket_sees_what_an_old_one_did_meanwhile() {
+    the_newest_wins(V2, V1, &["PUT ", "/latest/VERSION HTTP"]);
 }
 
 #[test]

@@ -28,7 +28,7 @@ const PART: usize = 8 * 1024 * 1024;
 /// Parts of one file under way.
 const PARTS: usize = 4;
 /// Two writers at the same file wait for each other so often.
-const TRIES: usize = 10;
+pub(super) const TRIES: usize = 10;
 /// Keeps two writers of a directory apart while they publish.
 const WRITER: &str = ".ssmbake-writer";
 
@@ -227,19 +227,22 @@ impl Bucket {
         Ok(())
     }
 
-    /// Nothing is done where both are the same already: of a directory they are two names of one file, which the file
-    /// system would not rename over each other.
-    pub(super) async fn copy(&self, from: &Key, to: &Key) -> Result<(), MirrorError> {
-        let tag = async |key| match self.store.head(key).await {
-            Ok(meta) => Ok(meta.e_tag),
+    /// Whether there is something to copy. Nothing is done where both are the same already: of a directory they are two
+    /// names of one file, which the file system would not rename over each other.
+    pub(super) async fn copy(&self, from: &Key, to: &Key) -> Result<bool, MirrorError> {
+        let state = async |key| match self.store.head(key).await {
+            Ok(meta) => Ok(Some(meta.e_tag)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(read(error)),
         };
-        let there = tag(to).await?;
-        if there.is_some() && there == tag(from).await? {
-            return Ok(());
+        let Some(tag) = state(from).await? else {
+            return Ok(false);
+        };
+        let is_same = tag.is_some() && state(to).await? == Some(tag);
+        if !is_same {
+            self.store.copy(from, to).await.map_err(written)?;
         }
-        self.store.copy(from, to).await.map_err(written)
+        Ok(true)
     }
 
     /// A small file and its state.
@@ -290,10 +293,7 @@ impl Bucket {
                 Err(error) => return Err(written(error)),
             }
         }
-        Err(MirrorError::Place {
-            place: key.to_string(),
-            why: "others write it again and again".to_owned(),
-        })
+        Err(MirrorError::Contended(key.to_string()))
     }
 }
 
@@ -353,4 +353,34 @@ fn s3(
         })
         .build()
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_never_leave_alone_is_given_up() {
+        let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        let bucket = Bucket {
+            store: Arc::clone(&store),
+            writer: None,
+        };
+        let key = Key::from("latest/VERSION");
+        let tries = std::cell::Cell::new(0);
+        let changed = |_: Option<&[u8]>| {
+            // Another writer comes between, each time.
+            tries.set(tries.get() + 1);
+            let (store, key) = (Arc::clone(&store), key.clone());
+            let other = std::thread::spawn(move || {
+                let put = store.put(&key, b"other".to_vec().into());
+                runtime().expect("runtime").block_on(put).expect("put");
+            });
+            other.join().expect("writer");
+            Some(b"ours".to_vec())
+        };
+        let done = runtime().expect("runtime").block_on(bucket.change(&key, changed));
+        assert!(matches!(done, Err(MirrorError::Contended(file)) if file == "latest/VERSION"));
+        assert_eq!(tries.get(), TRIES);
+    }
 }

@@ -28,6 +28,9 @@ pub enum MirrorError {
         /// Why.
         why: String,
     },
+    /// Others write and remove without end.
+    #[error("`{0}` changed again and again while the mirror was written")]
+    Contended(String),
     /// The store said no.
     #[error("the mirror cannot be {verb}: {source}")]
     Store {
@@ -345,34 +348,53 @@ impl Mirror {
                 self.list(supplier, entries, url).await?;
             }
             for channel in &offer.channels {
-                let at = Key::from(supplier.agent.version_path(*channel));
-                let there = self.0.read(&at).await?;
-                if there
-                    .as_deref()
-                    .and_then(version)
-                    .is_some_and(|there| there > newest)
-                {
-                    // Another writer was ahead.
-                    continue;
-                }
-                for Entry { locked, .. } in entries.iter().filter(|entry| entry.locked.version == newest) {
-                    let (package, signature) = keys(supplier, &newest.to_string(), locked);
-                    let (to_package, to_signature) = keys(supplier, channel.word(), locked);
-                    if let (Some(from), Some(to)) = (&signature, &to_signature) {
-                        self.0.copy(from, to).await?;
-                    }
-                    self.0.copy(&package, &to_package).await?;
-                }
-                // Never over a newer one; a file that holds no version is replaced.
-                let raised = |there: Option<&[u8]>| {
-                    let is_older = there.and_then(version).is_none_or(|there| there < newest);
-                    is_older.then(|| format!("{newest}\n").into_bytes())
-                };
-                self.0.change(&at, raised).await?;
+                self.raise(supplier, entries, newest, *channel).await?;
             }
             Ok(())
         };
         self.0.alone(|| runtime.block_on(publish))
+    }
+
+    /// Lets a channel name the newest version, and offer its packages.
+    ///
+    /// Writers of a bucket cannot keep each other away: one may copy an old package after another has raised VERSION. So
+    /// nobody is done before VERSION has been the same from before the copies until after them.
+    async fn raise(
+        &self,
+        supplier: &Supplier<'_>,
+        entries: &[Entry],
+        newest: AgentVersion,
+        channel: Channel,
+    ) -> Result<(), MirrorError> {
+        let at = Key::from(supplier.agent.version_path(channel));
+        // Never over a newer one; a file that holds no version is replaced.
+        let raised = |there: Option<&[u8]>| {
+            let is_older = there.and_then(version).is_none_or(|there| there < newest);
+            is_older.then(|| format!("{newest}\n").into_bytes())
+        };
+        let named = async || Ok::<_, MirrorError>(self.0.read(&at).await?.as_deref().and_then(version));
+        let mut before = named().await?;
+        for _ in 0..bucket::TRIES {
+            let offered = before.map_or(newest, |before| before.max(newest));
+            for Entry { locked, .. } in entries.iter().filter(|entry| entry.locked.version == newest) {
+                let (package, signature) = keys(supplier, &offered.to_string(), locked);
+                let (to_package, to_signature) = keys(supplier, channel.word(), locked);
+                let signatures = signature.zip(to_signature);
+                for (from, to) in signatures.into_iter().chain([(package, to_package)]) {
+                    // Another writer's version need not have every package.
+                    if !self.0.copy(&from, &to).await? && offered == newest {
+                        return Err(MirrorError::Contended(from.to_string()));
+                    }
+                }
+            }
+            self.0.change(&at, raised).await?;
+            let after = named().await?;
+            if after == before {
+                return Ok(());
+            }
+            before = after;
+        }
+        Err(MirrorError::Contended(at.to_string()))
     }
 
     /// Adds to the list what is there now.

@@ -36,6 +36,8 @@ pub const ROLLED_BACK: u8 = 10;
 pub const INCOMPLETE: u8 = 11;
 /// Installed, but the running service manager did not start it.
 pub const NOT_STARTED: u8 = 12;
+/// Done, but a document about it could not be written.
+pub const UNREPORTED: u8 = 13;
 /// Changed, with --detailed-exitcode.
 pub const CHANGED: u8 = 20;
 
@@ -43,7 +45,7 @@ pub const CHANGED: u8 = 20;
 pub const SIGNAL_BASE: u8 = 128;
 
 /// Every code but those of signals, for the test that keeps them apart.
-pub const ALL: [u8; 14] = [
+pub const ALL: [u8; 15] = [
     OK,
     INTERNAL,
     USAGE,
@@ -57,6 +59,7 @@ pub const ALL: [u8; 14] = [
     ROLLED_BACK,
     INCOMPLETE,
     NOT_STARTED,
+    UNREPORTED,
     CHANGED,
 ];
 
@@ -79,6 +82,12 @@ impl Failure {
             message: message.to_string(),
             hint: hint.into(),
         }
+    }
+
+    /// What goes wrong once the tree is changed.
+    pub fn unreported(self) -> Self {
+        let message = format!("all is done, but {}", self.message);
+        Self::new(UNREPORTED, message, self.hint)
     }
 }
 

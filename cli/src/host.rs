@@ -55,6 +55,17 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
     }
 }
 
+/// Whether [`write`] will find a place: asked before work that would else be done in vain.
+pub(crate) fn expect_place(path: &Path) -> Result<(), IoError> {
+    let tried = match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => File::options().append(true).open(path).map(drop),
+        Ok(there) if there.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(_) => Ok(()),
+        Err(_) => File::create_new(path).and_then(|_| std::fs::remove_file(path)),
+    };
+    tried.map_err(|error| IoError::new("write", path.display(), error))
+}
+
 /// Whether a file's first bytes are these.
 pub(crate) fn begins_with(path: &Path, mark: &[u8]) -> Result<bool, IoError> {
     let fail = |error| IoError::new("read", path.display(), error);

@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use ssmbake_installers::interrupt::Interrupt;
 
-use crate::exit::{Failure, INCOMPLETE, INTERNAL, SIGNAL_BASE};
+use crate::exit::{Failure, INCOMPLETE, INTERNAL, NOT_STARTED, SIGNAL_BASE, UNREPORTED};
 use crate::host;
 
 const SIGNALS: &[(i32, &str)] = &[
@@ -46,8 +46,8 @@ pub(crate) fn explain(failure: Failure, interrupt: &Interrupt) -> Failure {
     else {
         return failure;
     };
-    // The tree is what counts.
-    if failure.code == INCOMPLETE {
+    // The tree is what counts: it is changed, in part or as a whole.
+    if [INCOMPLETE, NOT_STARTED, UNREPORTED].contains(&failure.code) {
         return failure;
     }
     let message = format!("interrupted by {name}: {}", failure.message);

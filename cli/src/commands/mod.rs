@@ -186,6 +186,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Before a change: `documents` and the report can be written.
+    fn expect_places<'p>(&'p self, documents: impl IntoIterator<Item = &'p PathBuf>) -> Result<(), Failure> {
+        for path in documents.into_iter().chain(&self.cli.common.report) {
+            host::expect_place(path)?;
+        }
+        Ok(())
+    }
+
     /// Where asked, stores the result.
     fn store(&self, document: &impl serde::Serialize) -> Result<Value, Failure> {
         let document: Value = serde_json::to_value(document)
@@ -228,6 +236,7 @@ impl Session<'_> {
     }
 
     fn apply(&self, args: &ApplyArgs) -> Result<u8, Failure> {
+        self.expect_places(args.sbom.iter().chain(&args.provenance))?;
         let root = self.open()?;
         // From before the look at the system until after the change: what was seen holds.
         let _locks = self.lock(&root, Duration::from_secs(args.lock_timeout))?;
@@ -262,15 +271,23 @@ impl Session<'_> {
                 kept.path, kept.offered
             ));
         }
-        self.attest(args, &root, &facts, &plan.request)?;
+        let is_changed = !outcome.changed.is_empty();
+        let late = |failure: Failure| match is_changed {
+            true => failure.unreported(),
+            false => failure,
+        };
+        self.attest(args, &root, &facts, &plan.request).map_err(late)?;
         let text = match outcome.changed.len() {
             0 => "nothing changed: all is as wanted\n".to_owned(),
             count => format!("changed {count} paths in {}\n", root.host_path().display()),
         };
         let document = json!({ "schema": 1, "facts": facts, "plan": plan, "changed": outcome.changed, "receipt": outcome.receipt });
-        self.finish(&text, &document)?;
-        let changed = !outcome.changed.is_empty() && args.detailed_exitcode;
-        Ok(if changed { exit::CHANGED } else { exit::OK })
+        self.finish(&text, &document).map_err(late)?;
+        Ok(if is_changed && args.detailed_exitcode {
+            exit::CHANGED
+        } else {
+            exit::OK
+        })
     }
 
     /// The documents that were asked for, of what is in the tree by now.
@@ -366,13 +383,14 @@ impl Session<'_> {
     }
 
     fn revert(&self) -> Result<u8, Failure> {
+        self.expect_places([])?;
         let root = self.open()?;
         let receipt = revert::revert(&root, self.epoch()?, &|_| self.interrupt.check())?;
         let text = match &receipt {
             Some(receipt) => format!("took back {} paths\n", receipt.entries.len()),
             None => "nothing to take back: there is no receipt\n".to_owned(),
         };
-        self.finish(&text, &receipt)?;
+        self.finish(&text, &receipt).map_err(Failure::unreported)?;
         Ok(exit::OK)
     }
 

@@ -21,6 +21,7 @@ impl Session<'_> {
     }
 
     pub(super) fn seal(&self, args: &SealArgs) -> Result<u8, Failure> {
+        self.expect_places([])?;
         let root = self.open()?;
         let facts = self.facts(&root)?;
         self.refuse_windows(&facts)?;
@@ -47,7 +48,8 @@ impl Session<'_> {
             0 => "nothing to seal\n".to_owned(),
             count => format!("sealed {count} paths in {}\n", root.host_path().display()),
         };
-        self.finish(&text, &json!({ "schema": 1, "plan": plan, "changed": changed }))?;
+        self.finish(&text, &json!({ "schema": 1, "plan": plan, "changed": changed }))
+            .map_err(Failure::unreported)?;
         let is_told = !changed.is_empty() && args.detailed_exitcode;
         Ok(if is_told { exit::CHANGED } else { exit::OK })
     }

@@ -22,7 +22,7 @@ use crate::digest::sha256_hex;
 use crate::packages::Registration;
 use crate::packages::deb::version::{compare, upstream};
 use crate::packages::rpm::database::Backend;
-use crate::probe::{ConfigFacts, Facts};
+use crate::probe::{ConfigFacts, Facts, PackageFacts};
 use crate::service::{Enablement, InstallChannel};
 use crate::trust;
 use crate::trust::x509::Certificate;
@@ -189,7 +189,7 @@ pub fn plan(
     if !steps.is_empty() {
         steps.extend(label_step(request.labels, facts, &mut notes));
     }
-    live_steps(request, facts, os, channel, &mut steps)?;
+    live_steps(request, facts, os, channel, &mut steps, &mut notes)?;
     Ok(Plan {
         schema: SCHEMA,
         request: request.clone(),
@@ -258,6 +258,7 @@ fn live_steps(
     os: &Os,
     channel: InstallChannel,
     steps: &mut Vec<Step>,
+    notes: &mut Vec<String>,
 ) -> Result<(), PlanError> {
     let (is_live, manager) = (facts.environment.is_live(), os.service);
     if request.start == Start::Now && !is_live {
@@ -278,6 +279,16 @@ fn live_steps(
             steps.push(Step::RegisterNow { manager });
         }
         steps.push(Step::StartService { manager, channel });
+    } else if is_live
+        && !steps.is_empty()
+        && facts
+            .agent
+            .package
+            .as_ref()
+            .is_some_and(PackageFacts::is_installed)
+    {
+        let text = "an agent that runs already goes on as it is until it is started again: by --start, or the next boot";
+        notes.push(text.to_owned());
     }
     if channel == InstallChannel::Snap && !steps.is_empty() {
         steps.insert(0, Step::HoldRefresh);

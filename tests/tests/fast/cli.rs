@@ -453,6 +453,38 @@ fn snippets_are_refused_when_something_is_missing_or_odd() {
 }
 
 #[test]
+fn documents_that_cannot_be_written_are_told_before_the_change_or_called_what_they_are() {
+    let dir = tempfile::tempdir().expect("directory");
+    let target = MiniTree::debian();
+    let before = tree(target.path(), Times::Count);
+    let nowhere = dir.path().join("none/report.json");
+    for option in ["--report", "--sbom", "--provenance"] {
+        let mut command = apply(target.path(), &mirror(), V1);
+        let (code, out, err) = outcome(command.arg(option).arg(&nowhere));
+        assert_eq!(code, 7, "{out}{err}");
+        assert_eq!(
+            diff(&before, &tree(target.path(), Times::Count)),
+            Vec::<String>::new()
+        );
+    }
+    // A place that promised more than it holds.
+    for full in ["--sbom", "--report"] {
+        let target = MiniTree::debian();
+        let mut command = apply(target.path(), &mirror(), V1);
+        let (code, out, err) = outcome(command.args([full, "/dev/full"]));
+        assert_eq!(code, 13, "{out}{err}");
+        assert!(
+            err.contains("all is done, but") && err.contains("No space left"),
+            "{err}"
+        );
+        must(ssmbake(&["audit", "--root"]).arg(target.path()));
+        // Nothing is to be done any more, and so nothing was.
+        let mut again = apply(target.path(), &mirror(), V1);
+        assert_eq!(outcome(again.args([full, "/dev/full"])).0, 7);
+    }
+}
+
+#[test]
 fn files_of_the_user_are_replaced_as_a_whole() {
     let dir = tempfile::tempdir().expect("directory");
     let at = |name: &str| dir.path().join(name);

@@ -8,7 +8,7 @@ use std::process::Command;
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::rpm::{rpm, rpm_mirror};
 use ssmbake_tests::tree::{debootstrapped, shells_and_rpm};
-use ssmbake_tests::world::{V1, deb, mirror, world};
+use ssmbake_tests::world::{V1, V2, deb, mirror, world};
 use ssmbake_tests::{must, outcome, ssmbake_bin};
 use tempfile::TempDir;
 
@@ -208,6 +208,17 @@ systemctl unmask --runtime amazon-ssm-agent
 dpkg --purge amazon-ssm-agent
 run fresh BAKE --start
 run fresh-running systemctl is-active amazon-ssm-agent
+run upgraded UPGRADE
+run restarted UPGRADE --start --set Agent.SelfUpdate=true
+run upgraded-version dpkg-query -W -f '${Version} ${Status}' amazon-ssm-agent
+mkdir -p /etc/systemd/system/amazon-ssm-agent.service.d
+printf '[Service]\nExecStartPre=/bin/sleep 60\n' >/etc/systemd/system/amazon-ssm-agent.service.d/slow.conf
+run interrupted timeout --preserve-status -s INT 5 UPGRADE --start --set Agent.SelfUpdate=false
+run interrupted-is-there UPGRADE --set Agent.SelfUpdate=false
+rm /etc/systemd/system/amazon-ssm-agent.service.d/slow.conf
+systemctl daemon-reload
+dpkg --purge amazon-ssm-agent
+run fresh-again BAKE --start
 printf '{"ActivationId": "11111111-2222-3333-4444-555555555555", "ActivationCode": "a-code-of-twenty-letters"}' >/root/activation
 run hybrid BAKE --target hybrid --region eu-west-1 --activation-source file:/root/activation
 run activated cat /var/lib/ssmbake/first-boot.json /root/activation
@@ -224,7 +235,11 @@ fn a_running_system_is_baked_beside_its_package_manager() {
     let mirror = mirror();
     furnish(root, &deb(V1));
     slow_package(root);
-    let results = boot_session(root, &SESSION.replace("BAKE", &bake(&mirror)));
+    let upgrade = bake(&mirror).replace(V1, V2);
+    let session = SESSION
+        .replace("BAKE", &bake(&mirror))
+        .replace("UPGRADE", &upgrade);
+    let results = boot_session(root, &session);
     results.expect("waited", "20");
     assert!(
         results
@@ -250,6 +265,26 @@ fn a_running_system_is_baked_beside_its_package_manager() {
     // Programs that somebody still holds open for writing do not start.
     results.expect("fresh", "20");
     assert_eq!(results.read("fresh-running.out").trim(), "active");
+    // An agent that runs is told of, and started again where that is asked for.
+    results.expect("upgraded", "20");
+    assert!(
+        results.read("upgraded.err").contains("by --start"),
+        "{}",
+        results.all("upgraded")
+    );
+    results.expect("restarted", "20");
+    assert!(!results.read("restarted.err").contains("by --start"));
+    let installed = results.read("upgraded-version.out");
+    assert!(installed.starts_with(V2) && installed.ends_with("install ok installed"));
+    // What comes after the change is not taken back, and nobody is told that it was.
+    results.expect("interrupted", "12");
+    let said = results.read("interrupted.err");
+    assert!(
+        said.contains("all is installed") && !said.contains("nothing is left"),
+        "{said}"
+    );
+    results.expect("interrupted-is-there", "0");
+    results.expect("fresh-again", "20");
     // A machine that nobody makes an image of registers at once, and the code goes.
     results.expect("hybrid", "20");
     results.expect("activated", "1");
@@ -321,7 +356,7 @@ pub(crate) fn boot_session(root: &Path, lines: &str) -> Results {
     must(enable.arg("--root").arg(root).args(["enable", "session"]));
     let boot = Command::new("timeout")
         .args([
-            "180",
+            "400",
             "systemd-nspawn",
             "--quiet",
             "--register=no",

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 use ssmbake_installers::packages::rpm::database::{Backend, ndb, sqlite};
@@ -323,4 +324,19 @@ fn small(name: &str, version: &str, preamble: &str) -> PathBuf {
             .arg(&spec),
     );
     built
+}
+
+/// A program that holds rpm's lock, as rpm does while it works, for so many seconds.
+pub fn hold_lock(file: &Path, seconds: u32) -> Child {
+    let script = "import fcntl, sys, time\nlock = open(sys.argv[1], 'r+')\nfcntl.lockf(lock, fcntl.LOCK_EX)\nprint(1, flush=True)\ntime.sleep(int(sys.argv[2]))";
+    let mut holder = Command::new("python3")
+        .args(["-c", script])
+        .arg(file)
+        .arg(seconds.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let out = holder.stdout.as_mut().expect("pipe");
+    out.read_exact(&mut [0; 1]).expect("a lock");
+    holder
 }

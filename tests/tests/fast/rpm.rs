@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::rpm::{AgentRpm, RPM_FOLDER, host_rpm, publish, rpm, rpm_mirror};
+use ssmbake_tests::rpm::{AgentRpm, RPM_FOLDER, hold_lock, host_rpm, publish, rpm, rpm_mirror};
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{V1, V2, apply, refused, world};
 use ssmbake_tests::{must, outcome, ssmbake};
@@ -251,18 +250,7 @@ fn conflicts_are_refused_with_a_hint() {
     assert!(build("", &[("usr/bin/bash", "another\n")]).contains("belongs to the package `bash`"));
     let locked = MiniTree::rhel();
     locked.put("var/lib/rpm/.rpm.lock", "");
-    let mut holder = Command::new("python3")
-        .args(["-c", "import fcntl, sys, time\nf = open(sys.argv[1], 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint(1, flush=True)\ntime.sleep(60)"])
-        .arg(locked.path().join("var/lib/rpm/.rpm.lock"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("holder");
-    holder
-        .stdout
-        .as_mut()
-        .expect("pipe")
-        .read_exact(&mut [0; 1])
-        .expect("locked");
+    let mut holder = hold_lock(&locked.path().join("var/lib/rpm/.rpm.lock"), 60);
     let err = refused(&mut apply(locked.path(), &mirror, V1), locked.path(), 8);
     holder.kill().expect("kill");
     holder.wait().expect("wait");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::rpm::{rpm, rpm_mirror};
+use ssmbake_tests::rpm::{hold_lock, rpm, rpm_mirror};
 use ssmbake_tests::tree::{debootstrapped, shells_and_rpm};
 use ssmbake_tests::world::{V1, V2, deb, mirror, world};
 use ssmbake_tests::{must, outcome, ssmbake_bin};
@@ -156,6 +156,34 @@ fn every_chroot_ends_with_the_agent_enabled_and_never_started() {
         usual_count += usize::from(usual_enabled);
     }
     assert_eq!(usual_count, 1, "of five");
+}
+
+#[test]
+fn a_running_rpm_is_waited_for() {
+    let target = shells_and_rpm();
+    dress_as_rhel(target.path());
+    furnish(target.path(), &rpm(V1));
+    let lock = target.path().join("var/lib/rpm/.rpm.lock");
+    fs::write(&lock, "").expect("lock");
+    let script = bake(&rpm_mirror());
+    let mut holder = hold_lock(&lock, 600);
+    let (code, out, err) = outcome(&mut enter(
+        target.path(),
+        Some("systemd"),
+        &format!("{script} --lock-timeout 1"),
+    ));
+    assert!(
+        code == 8 && err.contains("/var/lib/rpm/.rpm.lock"),
+        "{code}: {out}{err}"
+    );
+    holder.kill().and_then(|()| holder.wait()).expect("end");
+    let mut holder = hold_lock(&lock, 3);
+    let (code, out, err) = outcome(&mut enter(target.path(), Some("systemd"), &script));
+    assert!(
+        code == 20 && out.contains("waiting for the package manager"),
+        "{code}: {out}{err}"
+    );
+    assert!(holder.wait().expect("end").success());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Errors of all phases → exit code and hint. The numbers are documented API.
 
-use ssmbake_installers::acquire::{AcquireError, KeyRingError, NetworkError};
+use ssmbake_installers::acquire::{AcquireError, KeyRingError, NetworkError, VerifyError};
 use ssmbake_installers::apply::ApplyError;
 use ssmbake_installers::config::SettingError;
 use ssmbake_installers::error::IoError;
@@ -217,6 +217,10 @@ impl From<AcquireError> for Failure {
             AcquireError::Package(error) => error.into(),
             AcquireError::Io(error) => error.into(),
             AcquireError::NoVersion { .. } => Self::new(NETWORK, error, "check --mirror"),
+            AcquireError::Verify {
+                source: VerifyError::Revoked { .. },
+                ..
+            } => Self::new(VERIFICATION, error, "do not use the file"),
             AcquireError::Verify { .. } => Self::new(
                 VERIFICATION,
                 error,

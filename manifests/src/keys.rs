@@ -22,6 +22,55 @@ pub struct SigningKey {
     /// RSA modulus, big endian, no leading zero.
     #[serde(with = "crate::hex::bytes")]
     pub modulus: Vec<u8>,
+    /// When and why its owner withdrew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revocation>,
+}
+
+/// That a key counts no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// Unix seconds.
+    pub at: i64,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+/// RFC 9580, 5.2.3.31.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevocationReason {
+    /// Its owner did not say.
+    Unspecified,
+    /// Another key took its place.
+    Superseded,
+    /// Somebody else may have it.
+    Compromised,
+    /// It is out of use.
+    Retired,
+}
+
+impl Revocation {
+    /// Whether a signature of that time is void. A thief sets any time, so only a reason that excludes theft spares the
+    /// signatures from before.
+    pub fn covers(&self, signed_at: i64) -> bool {
+        match self.reason {
+            RevocationReason::Superseded | RevocationReason::Retired => signed_at >= self.at,
+            RevocationReason::Unspecified | RevocationReason::Compromised => true,
+        }
+    }
+}
+
+impl std::fmt::Display for RevocationReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unspecified => "no reason given",
+            Self::Superseded => "superseded",
+            Self::Compromised => "compromised",
+            Self::Retired => "retired",
+        })
+    }
 }
 
 impl SigningKey {

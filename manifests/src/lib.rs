@@ -48,7 +48,7 @@ pub use checks::{CheckFacts, Severity};
 pub use config_keys::{ConfigDefault, ConfigKey, ConfigKind};
 pub use document::{CatalogError, Document};
 pub use identification::{Grammar, Identification, Masquerade, Refusal, VendorFile, Witness};
-pub use keys::SigningKey;
+pub use keys::{Revocation, RevocationReason, SigningKey};
 pub use os::{
     Arch, Capabilities, Capability, Family, MatchRule, Os, OsIdentity, PackageFormat, ServiceManager,
     SnapUse, TrustStore, VersionMatch,

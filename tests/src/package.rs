@@ -1,9 +1,10 @@
 //! Packages with the agent's real layout, built as AWS does or by dpkg-deb, and throw-away keys to sign them.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::must;
 
@@ -285,6 +286,33 @@ impl Signer {
         let text = fs::read_to_string(entry.path()).expect("revocation");
         fs::write(entry.path(), text.replace(":-----BEGIN", "-----BEGIN")).expect("revocation");
         must(self.gpg(None).arg("--import").arg(entry.path()));
+    }
+
+    /// Revokes the key at `clock` for one of GnuPG's reasons: 0 none, 1 compromised, 2 superseded, 3 retired.
+    pub fn revoke_for(&self, reason: u8, clock: &str) {
+        let (fingerprint, file) = (self.fingerprint(), self.home.path().join("revocation"));
+        let mut make = self.gpg(Some(clock));
+        make.args([
+            "--no-batch",
+            "--no-tty",
+            "--command-fd",
+            "0",
+            "--passphrase",
+            "",
+            "--output",
+        ]);
+        make.arg(&file).args(["--gen-revoke", &fingerprint]);
+        let mut making = make
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("gpg");
+        let answers = format!("y\n{reason}\n\ny\n");
+        let mut stdin = making.stdin.take().expect("stdin");
+        stdin.write_all(answers.as_bytes()).expect("answers");
+        drop(stdin);
+        assert!(making.wait().expect("gpg").success());
+        must(self.gpg(Some(clock)).arg("--import").arg(&file));
     }
 
     /// GnuPG with this key; `clock` fakes the time.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use ssmbake_installers::acquire::{KeyRing, Voucher};
 use ssmbake_installers::supply::LockFile;
 use ssmbake_installers::supply::lockfile::{instant, seconds};
+use ssmbake_manifests::Revocation;
 
 use super::Session;
 use crate::args::{KeysCheckArgs, KeysCommand, When};
@@ -61,10 +62,17 @@ impl Session<'_> {
                 let ring = self.ring(keyring)?;
                 let mut text = String::new();
                 let mut list = Vec::new();
-                for (fingerprint, from, until) in ring.keys() {
-                    let (from, until) = (instant(from), end(until));
-                    let _infallible = writeln!(text, "{fingerprint}  signs from {from} until {until}");
-                    list.push(json!({ "fingerprint": fingerprint, "from": from, "until": until }));
+                for key in ring.keys() {
+                    let (from, until) = (instant(key.window.0), end(key.window.1));
+                    let name = &key.fingerprint;
+                    let revoked = key.revoked.map(revoked).unwrap_or_default();
+                    let _infallible = writeln!(text, "{name}  signs from {from} until {until}{revoked}");
+                    let revoked = key
+                        .revoked
+                        .map(|by| json!({ "at": instant(by.at), "reason": by.reason }));
+                    list.push(
+                        json!({ "fingerprint": name, "from": from, "until": until, "revoked": revoked }),
+                    );
                 }
                 self.finish(&text, &list)?;
                 Ok(exit::OK)
@@ -145,7 +153,17 @@ impl Session<'_> {
         };
         let mut remarks = Vec::new();
         // Keys that ended still vouch for what they signed; one that can sign new packages has to be there.
-        match ring.keys().map(|(name, _, until)| (until, name)).max() {
+        for key in ring.keys() {
+            if let Some(by) = key.revoked {
+                remarks.push(Remark::warning(format!(
+                    "the key {}{}",
+                    key.fingerprint,
+                    revoked(by)
+                )));
+            }
+        }
+        let signing = ring.keys().iter().filter(|key| key.revoked.is_none());
+        match signing.map(|key| (key.window.1, &key.fingerprint)).max() {
             Some((until, name)) if until <= now => remarks.push(Remark::failure(format!(
                 "the last signing key {name} ended at {}: newer packages have another key, and need a newer ssmbake or a \
                  signed catalog",
@@ -155,7 +173,8 @@ impl Session<'_> {
                 "the signing key {name} ends at {}: packages of a later one need a newer ssmbake or a signed catalog",
                 end(until)
             ))),
-            _ => {}
+            Some(_) => {}
+            None => remarks.push(Remark::failure("every signing key was revoked".to_owned())),
         }
         for anchor in self.catalog.anchors() {
             let ends = [
@@ -197,6 +216,11 @@ impl Session<'_> {
             false => exit::OK,
         })
     }
+}
+
+/// What is said of a key that was withdrawn.
+pub(super) fn revoked(by: Revocation) -> String {
+    format!(", revoked at {}: {}", instant(by.at), by.reason)
 }
 
 /// The end of a window, which a certificate without one never reaches.

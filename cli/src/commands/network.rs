@@ -11,6 +11,7 @@ use ssmbake_installers::acquire::{
 };
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::plan::{Plan, Step, VersionSpec};
+use ssmbake_installers::supply::lockfile::instant;
 use ssmbake_installers::supply::{Bundle, Supplier};
 use ssmbake_installers::trust::x509::pem_blocks;
 use ssmbake_manifests::{AgentVersion, Arch, Channel, PackageFormat, hex};
@@ -69,10 +70,18 @@ impl<'a> Network<'a> {
     pub(super) fn ring(&self) -> Result<KeyRing, Failure> {
         let mut ring = KeyRing::embedded(self.session.catalog)?;
         for path in &self.args.keyring {
-            for fingerprint in ring.add_certificates(&host::read(path)?)? {
-                self.session
-                    .console
-                    .warn(&format!("packages signed by {fingerprint} are accepted as well"));
+            for key in ring.add_certificates(&host::read(path)?)? {
+                let name = &key.fingerprint;
+                self.session.console.warn(&match key.revoked {
+                    None => format!("packages signed by {name} are accepted as well"),
+                    Some(revoked) => {
+                        format!(
+                            "the key {name} was revoked at {}: {}",
+                            instant(revoked.at),
+                            revoked.reason
+                        )
+                    }
+                });
             }
         }
         Ok(ring)

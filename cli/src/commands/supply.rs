@@ -5,12 +5,13 @@ use std::path::Path;
 use serde_json::json;
 use ssmbake_installers::plan::{Request, Source, VersionSpec};
 use ssmbake_installers::probe::Facts;
+use ssmbake_installers::supply::lockfile::seconds;
 use ssmbake_installers::supply::mirror::{self, Item, Mirror, Placed};
 use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Target, bundle};
 use ssmbake_manifests::{AgentVersion, Arch, Channel, Document, Os, PackageFormat};
 
 use super::Session;
-use super::keys::{Remark, rows};
+use super::keys::{Remark, revoked, rows};
 use super::network::{Network, roots_der};
 use crate::args::{BundleCommand, BundleCreateArgs, Choice, LockArgs, MirrorSyncArgs, OfferArg, Wanted};
 use crate::exit::{self, Failure};
@@ -226,10 +227,14 @@ impl Session<'_> {
                 );
                 remarks.push(Remark::failure(what));
             }
-            let mut keys = ring.keys();
-            let is_known = keys.any(|(fingerprint, ..)| fingerprint == locked.signer.key);
+            let signer = &locked.signer;
+            let is_known = ring.keys().iter().any(|key| key.fingerprint == signer.key);
             if !is_known && locked.format != PackageFormat::Exe {
-                let what = format!("{name}: its signer {} is not in the key ring", locked.signer.key);
+                let what = format!("{name}: its signer {} is not in the key ring", signer.key);
+                remarks.push(Remark::failure(what));
+            }
+            if let Some(by) = seconds(&signer.at).and_then(|at| ring.revocation(&signer.key, at)) {
+                let what = format!("{name}: the key {}{}", signer.key, revoked(by));
                 remarks.push(Remark::failure(what));
             }
             bases.extend(locked.base_url());

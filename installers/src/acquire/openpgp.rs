@@ -9,12 +9,12 @@ use digest::DynDigest;
 use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{
-    Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, Signature, SignatureConfig, SignatureType,
-    SignatureVersion, SubpacketData,
+    Packet, PacketHeader, PacketParser, PublicKey, PublicSubkey, RevocationCode, Signature, SignatureConfig,
+    SignatureType, SignatureVersion, SubpacketData,
 };
 use pgp::types::{KeyDetails, KeyVersion, Tag, VerifyingKey};
 
-use ssmbake_manifests::{CodeRoot, hex};
+use ssmbake_manifests::{CodeRoot, Revocation, RevocationReason, hex};
 
 use super::authenticode::{self, Publisher};
 use super::voucher::{VerifyError, Vouched, Voucher};
@@ -31,12 +31,16 @@ enum RawKey {
     Sub(PublicSubkey),
 }
 
+/// A key that may sign, or might once.
 #[derive(Debug)]
-struct RingKey {
+pub struct RingKey {
     raw: RawKey,
-    fingerprint: String,
+    /// Upper-case hex.
+    pub fingerprint: String,
     /// Seconds since the epoch, inclusive and exclusive.
-    window: (i64, i64),
+    pub window: (i64, i64),
+    /// When and why its owner withdrew it.
+    pub revoked: Option<Revocation>,
 }
 
 /// The keys that may sign packages.
@@ -68,6 +72,7 @@ impl KeyRing {
                 raw: RawKey::Primary(raw),
                 fingerprint: key.fingerprint_hex(),
                 window: (key.created, key.not_after),
+                revoked: key.revoked,
             });
         }
         Ok(ring)
@@ -79,14 +84,19 @@ impl KeyRing {
         authenticode::verify(program, publisher, roots)
     }
 
-    /// Fingerprint and window (seconds since the epoch, the end exclusive) of each key.
-    pub fn keys(&self) -> impl Iterator<Item = (&str, i64, i64)> {
-        let keys = self.keys.iter();
-        keys.map(|key| (key.fingerprint.as_str(), key.window.0, key.window.1))
+    /// What voids the signatures of that time by a key. The certificate of a key that is built in may bring its revocation.
+    pub fn revocation(&self, fingerprint: &str, signed_at: i64) -> Option<Revocation> {
+        let mut same = self.keys.iter().filter(|key| key.fingerprint == fingerprint);
+        same.find_map(|key| key.revoked.filter(|revoked| revoked.covers(signed_at)))
     }
 
-    /// Adds the certificates of a file, armoured or binary; returns their fingerprints.
-    pub fn add_certificates(&mut self, bytes: &[u8]) -> Result<Vec<String>, KeyRingError> {
+    /// Each key.
+    pub fn keys(&self) -> &[RingKey] {
+        &self.keys
+    }
+
+    /// Adds the certificates of a file, armoured or binary; returns their keys.
+    pub fn add_certificates(&mut self, bytes: &[u8]) -> Result<&[RingKey], KeyRingError> {
         let refuse = |why: &str| Err(KeyRingError(why.to_owned()));
         if bytes.len() > RING_LIMIT {
             return refuse("is larger than 1 MiB");
@@ -114,10 +124,7 @@ impl KeyRing {
         if self.keys.len() == before {
             return refuse("holds no OpenPGP certificate with a signing key");
         }
-        Ok(self.keys[before..]
-            .iter()
-            .map(|key| key.fingerprint.clone())
-            .collect())
+        Ok(&self.keys[before..])
     }
 
     fn add_all(
@@ -140,22 +147,20 @@ impl KeyRing {
                 "holds the key {name}, which is none of version 4"
             )));
         }
-        if !certificate.details.revocation_signatures.is_empty() {
-            return Err(KeyRingError(format!("holds the revoked key {name}")));
-        }
         certificate
             .verify_bindings()
             .map_err(|e| KeyRingError(format!("holds the damaged certificate {name}: {e}")))?;
         let users = certificate.details.users.iter().flat_map(|user| &user.signatures);
         let selfs: Vec<&Signature> = users.chain(&certificate.details.direct_signatures).collect();
-        if selfs
+        // A name that was withdrawn takes the key with it: there is no telling for which of them somebody trusts it.
+        let withdrawn = selfs
             .iter()
-            .any(|signature| signature.typ() == Some(SignatureType::CertRevocation))
-        {
-            return Err(KeyRingError(format!("holds the revoked key {name}")));
-        }
+            .filter(|signature| signature.typ() == Some(SignatureType::CertRevocation));
+        let revocations = certificate.details.revocation_signatures.iter();
+        let revoked = strictest(revocations.chain(withdrawn.copied()));
         let newest = selfs
             .into_iter()
+            .filter(|signature| signature.typ() != Some(SignatureType::CertRevocation))
             .max_by_key(|signature| signature.created().map(|at| at.as_secs()));
         // Only its own signature says how long a key is good and what for.
         let Some(newest) = newest else {
@@ -167,42 +172,50 @@ impl KeyRing {
         // A certificate that says nothing about its use may sign.
         let flags = newest.key_flags();
         if flags.sign() || !flags.certify() {
-            self.push(RawKey::Primary(primary.clone()), primary, name, window)?;
+            let key = RingKey {
+                raw: RawKey::Primary(primary.clone()),
+                fingerprint: name,
+                window,
+                revoked,
+            };
+            self.push(key, primary)?;
         }
         for sub in &certificate.public_subkeys {
-            self.add_subkey(sub, window)?;
+            self.add_subkey(sub, window, revoked)?;
         }
         Ok(())
     }
 
-    fn add_subkey(&mut self, sub: &SignedPublicSubKey, outer: (i64, i64)) -> Result<(), KeyRingError> {
-        let is_revoked = sub
+    fn add_subkey(
+        &mut self,
+        sub: &SignedPublicSubKey,
+        outer: (i64, i64),
+        of_primary: Option<Revocation>,
+    ) -> Result<(), KeyRingError> {
+        let (revocations, bindings): (Vec<&Signature>, Vec<&Signature>) = sub
             .signatures
             .iter()
-            .any(|one| one.typ() == Some(SignatureType::SubkeyRevocation));
-        let newest = sub
-            .signatures
-            .iter()
+            .partition(|one| one.typ() == Some(SignatureType::SubkeyRevocation));
+        let newest = bindings
+            .into_iter()
             .max_by_key(|signature| signature.created().map(|at| at.as_secs()));
-        if is_revoked || !newest.is_some_and(|signature| signature.key_flags().sign()) {
+        if !newest.is_some_and(|signature| signature.key_flags().sign()) {
             return Ok(());
         }
         let own = window(&sub.key, newest);
-        let window = (own.0.max(outer.0), own.1.min(outer.1));
-        self.push(
-            RawKey::Sub(sub.key.clone()),
-            &sub.key,
-            fingerprint(&sub.key),
-            window,
-        )
+        let key = RingKey {
+            raw: RawKey::Sub(sub.key.clone()),
+            fingerprint: fingerprint(&sub.key),
+            window: (own.0.max(outer.0), own.1.min(outer.1)),
+            revoked: of_primary.or(strictest(revocations.into_iter())),
+        };
+        self.push(key, &sub.key)
     }
 
     fn push(
         &mut self,
-        raw: RawKey,
+        ring_key: RingKey,
         key: &(impl KeyDetails + pgp::ser::Serialize),
-        fingerprint: String,
-        window: (i64, i64),
     ) -> Result<(), KeyRingError> {
         // RSA: version, four bytes of time, algorithm, bit count of the modulus.
         let body = key.to_bytes().map_err(|error| KeyRingError(error.to_string()))?;
@@ -213,15 +226,12 @@ impl KeyRing {
             ]);
             if bits < MIN_RSA_BITS {
                 return Err(KeyRingError(format!(
-                    "holds the key {fingerprint} with only {bits} bits"
+                    "holds the key {} with only {bits} bits",
+                    ring_key.fingerprint
                 )));
             }
         }
-        self.keys.push(RingKey {
-            raw,
-            fingerprint,
-            window,
-        });
+        self.keys.push(ring_key);
         Ok(())
     }
 
@@ -273,6 +283,13 @@ impl KeyRing {
         }
         let created = creation_time(config).ok_or_else(|| malformed("it does not say when it was made"))?;
         let key = self.issuer(signature)?;
+        if let Some(revoked) = self.revocation(&key.fingerprint, created) {
+            return Err(VerifyError::Revoked {
+                fingerprint: key.fingerprint.clone(),
+                created,
+                revoked,
+            });
+        }
         let (from, until) = key.window;
         if created < from || created >= until {
             return Err(VerifyError::OutsideValidity {
@@ -522,6 +539,22 @@ fn parse(bytes: &[u8]) -> Result<Vec<Signature>, VerifyError> {
 
 fn fingerprint(key: &impl KeyDetails) -> String {
     hex::encode(key.fingerprint().as_bytes()).to_uppercase()
+}
+
+/// The revocation that voids the most: one that spares nothing, or else the earliest. Bindings were verified: all are the owner's.
+fn strictest<'a>(revocations: impl Iterator<Item = &'a Signature>) -> Option<Revocation> {
+    let read = |signature: &Signature| Revocation {
+        at: signature.created().map_or(0, |at| i64::from(at.as_secs())),
+        reason: match signature.revocation_reason_code() {
+            Some(RevocationCode::KeySuperseded) => RevocationReason::Superseded,
+            Some(RevocationCode::KeyRetired) => RevocationReason::Retired,
+            Some(RevocationCode::KeyCompromised) => RevocationReason::Compromised,
+            _ => RevocationReason::Unspecified,
+        },
+    };
+    revocations
+        .map(read)
+        .min_by_key(|one| (!one.covers(i64::MIN), one.at))
 }
 
 fn window(key: &impl KeyDetails, binding: Option<&Signature>) -> (i64, i64) {

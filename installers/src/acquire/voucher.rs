@@ -1,5 +1,7 @@
 //! Who vouches for a file, and why somebody does not.
 
+use ssmbake_manifests::Revocation;
+
 use super::authenticode::Publisher;
 
 /// Who vouched for a file.
@@ -57,6 +59,16 @@ pub enum VerifyError {
         from: i64,
         /// Seconds since the epoch.
         until: i64,
+    },
+    /// Its owner withdrew the key.
+    #[error("the signature was made at {created} by the key {fingerprint}, which was revoked at {}: {}", revoked.at, revoked.reason)]
+    Revoked {
+        /// The key.
+        fingerprint: String,
+        /// Seconds since the epoch.
+        created: i64,
+        /// When and why.
+        revoked: Revocation,
     },
     /// It is over other bytes.
     #[error("the signature by the key {fingerprint} does not fit the file")]

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::must;
 use ssmbake_tests::package::Signer;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{FOLDER, V1, apply, deb, refused, world};
+use ssmbake_tests::{must, ssmbake};
 
 /// `apply` with a package that `signer` signed with `options`, and the certificate `ring` accepted.
 fn with_ring(target: &Path, ring: &[u8], signature: &[u8]) -> (Command, tempfile::NamedTempFile, Mirror) {
@@ -28,17 +28,14 @@ fn keyrings_with_unfit_keys_are_refused() {
     let binary = must(good.gpg(None).arg("--export")).stdout;
     // A public key packet of old format: tag, two bytes of length.
     let length = usize::from(u16::from_be_bytes([binary[1], binary[2]]));
-    let revoked = Signer::new("ed25519", None, "0");
-    revoked.revoke();
     let weak = Signer::new("rsa1024", None, "0");
     let secret = must(
         good.gpg(None)
             .args(["--armor", "--passphrase", "", "--export-secret-keys"]),
     )
     .stdout;
-    let cases: [(&str, &[u8]); 6] = [
+    let cases: [(&str, &[u8]); 5] = [
         ("without a self-signature", &binary[..3 + length]),
-        ("revoked key", &revoked.certificate()),
         ("only 1024 bits", &weak.certificate()),
         ("secret key", &secret),
         ("keyring", b"not a keyring"),
@@ -89,6 +86,62 @@ fn subkeys_sign_and_expired_keys_do_not() {
     let (mut command, _file, _mirror) = with_ring(target.path(), &backdated, &stranger.sign(&deb(V1)));
     let err = refused(&mut command, target.path(), 5);
     assert!(err.contains("which is not in the key ring"), "{err}");
+}
+
+#[test]
+fn nothing_that_a_revoked_key_signed_is_installed() {
+    let target = MiniTree::debian();
+    let (good, revoked) = (&world().signer, Signer::new("ed25519", None, "0"));
+    let subkey = Signer::certifier(None, "0");
+    subkey.add_subkey(None, "0");
+    let signatures = [revoked.sign(&deb(V1)), subkey.sign(&deb(V1))];
+    revoked.revoke();
+    subkey.revoke();
+    for (signer, signature) in [&revoked, &subkey].into_iter().zip(&signatures) {
+        let (mut command, _file, _mirror) = with_ring(target.path(), &signer.certificate(), signature);
+        let err = refused(&mut command, target.path(), 5);
+        assert!(
+            err.contains("which was revoked at") && err.contains("no reason given"),
+            "{err}"
+        );
+        assert!(!err.contains("--keyring"), "{err}");
+    }
+    // It spoils no other key.
+    let both = [revoked.certificate(), good.certificate()].concat();
+    let tree = MiniTree::debian();
+    let (mut command, _file, _mirror) = with_ring(tree.path(), &both, &good.sign(&deb(V1)));
+    must(&mut command);
+    let mut list = ssmbake(&["keys", "list", "--keyring"]);
+    let file = tempfile::NamedTempFile::new().expect("file");
+    fs::write(file.path(), &both).expect("keyring");
+    let out = String::from_utf8(must(list.arg(file.path())).stdout).expect("UTF-8");
+    let line = out.lines().find(|line| line.contains(&revoked.fingerprint()));
+    assert!(
+        line.is_some_and(|line| line.ends_with(": no reason given")),
+        "{out}"
+    );
+    let mut check = ssmbake(&["keys", "check", "--at", "2026-11-26T00:00:00Z", "--keyring"]);
+    let out = String::from_utf8(must(check.arg(file.path())).stdout).expect("UTF-8");
+    assert!(
+        out.contains(&format!("WARN the key {}, revoked at", revoked.fingerprint())),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_certificate_without_the_revocation_does_not_hide_it() {
+    let target = MiniTree::debian();
+    let signer = Signer::new("ed25519", None, "0");
+    let (before, signature) = (signer.certificate(), signer.sign(&deb(V1)));
+    signer.revoke();
+    for ring in [
+        [before.clone(), signer.certificate()].concat(),
+        [signer.certificate(), before].concat(),
+    ] {
+        let (mut command, _file, _mirror) = with_ring(target.path(), &ring, &signature);
+        let err = refused(&mut command, target.path(), 5);
+        assert!(err.contains("which was revoked at"), "{err}");
+    }
 }
 
 #[test]

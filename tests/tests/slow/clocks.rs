@@ -92,8 +92,12 @@ fn the_time_of_signing_decides_under_every_clock() {
             &stamp(key.not_after),
         ]));
         fs::write(at("ring"), signer.certificate()).expect("ring");
-        signer.revoke();
-        fs::write(at("revoked"), signer.certificate()).expect("ring");
+        // Each certificate has the revocations before it as well.
+        fs::write(at("after"), sign(middle + DAY)).expect("signature");
+        for (name, reason) in [("retired", 3), ("superseded", 2), ("compromised", 1)] {
+            signer.revoke_for(reason, &stamp(middle + DAY / 2));
+            fs::write(at(name), signer.certificate()).expect("ring");
+        }
 
         for clock in CLOCKS {
             for (name, _, refusal) in cases {
@@ -112,7 +116,12 @@ fn the_time_of_signing_decides_under_every_clock() {
                 (Some("ring"), "swapped", 5, "does not fit"),
                 (Some("ring"), "weak", 5, "Sha1, which is too weak"),
                 (None, "middle", 5, "which is not in the key ring"),
-                (Some("revoked"), "middle", 2, "revoked"),
+                (Some("retired"), "middle", 0, &fingerprint),
+                (Some("retired"), "after", 5, ": retired"),
+                (Some("superseded"), "middle", 0, &fingerprint),
+                (Some("superseded"), "after", 5, "which was revoked at"),
+                (Some("compromised"), "middle", 5, ": compromised"),
+                (Some("compromised"), "after", 5, ": compromised"),
             ] {
                 let ring = ring.map(at);
                 let (got, said) = check(clock, ring.as_deref(), &at("package"), &at(signature));

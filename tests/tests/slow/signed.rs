@@ -372,6 +372,49 @@ fn a_new_signing_key_arrives_in_a_signed_catalog() {
 }
 
 #[test]
+fn a_catalog_revokes_a_key() {
+    let (desk, mirror, tree) = (Desk::new(), mirror(), MiniTree::debian());
+    desk.export("plain", built_in() + 1, "2099-01-01T00:00:00Z");
+    let document: Value =
+        serde_json::from_slice(&fs::read(desk.at("plain")).expect("catalog")).expect("JSON");
+    let lock = |catalog: &str| {
+        let mut command = desk.ssmbake(&["lock", "--os", "debian-12", "--arch", "amd64", "--version", V1]);
+        command
+            .args(["--mirror", &mirror.url, "--catalog"])
+            .arg(desk.at(catalog));
+        command.arg("--out").arg(desk.at("lock"));
+        command
+    };
+    for (name, at, reason, code) in [
+        ("good", 4_102_444_799_u64, "superseded", 0),
+        ("retired", 0, "retired", 5),
+        ("stolen", 4_102_444_799, "compromised", 5),
+    ] {
+        let revoked = format!("revoked = {{ at = {at}, reason = \"{reason}\" }}\n");
+        let mut document = document.clone();
+        let keys = document["sections"]["keys"].as_str().expect("keys").to_owned();
+        document["sections"]["keys"] = (keys + &figures() + &revoked).into();
+        fs::write(desk.at(name), document.to_string()).expect("catalog");
+        desk.sign(name);
+        let words = if code == 0 { V1 } else { reason };
+        told(&mut lock(name), code, words);
+    }
+    let mut apply = desk.ssmbake(&["apply", "--mirror", &mirror.url, "--version", V1, "--catalog"]);
+    apply.arg(desk.at("stolen")).arg("--root").arg(tree.path());
+    let err = refused(&mut apply, tree.path(), 5);
+    assert!(err.contains("revoked at 4102444799: compromised"), "{err}");
+    let mut check = desk.ssmbake(&["lock", "--check", "--no-network", "--catalog"]);
+    check.arg(desk.at("stolen")).arg("--out").arg(desk.at("lock"));
+    told(
+        &mut check,
+        9,
+        &format!("the key {}, revoked at", world().signer.fingerprint()),
+    );
+    let mut list = desk.ssmbake(&["keys", "list", "--catalog"]);
+    told(list.arg(desk.at("stolen")), 0, ": compromised");
+}
+
+#[test]
 fn locks_and_bundles_can_be_made_to_need_a_signature() {
     let (desk, mirror) = (Desk::new(), mirror());
     let keyring = &world().keyring;

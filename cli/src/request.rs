@@ -70,8 +70,8 @@ pub(crate) fn build(
             false => Connect::Standard,
         },
         start: match (wanted.start, wanted.no_start) {
-            (true, _) => Start::Now,
-            (false, true) => Start::AtBoot,
+            (_, true) => Start::AtBoot,
+            (true, false) => Start::Now,
             (false, false) => Start::Auto,
         },
         activation: activation(wanted)?,

@@ -125,6 +125,7 @@ pub fn told(matches: &ArgMatches) -> Vec<String> {
         return Vec::new();
     };
     let mut words = Vec::new();
+    let is_set = |id: &str| matches!(given.try_get_one::<bool>(id), Ok(Some(true)));
     let of_apply = |id: &Id| apply.get_arguments().any(|one| one.get_id() == id) || id == "as_os";
     for argument in own.get_arguments().chain(whole.get_arguments()) {
         let id = argument.get_id();
@@ -136,7 +137,10 @@ pub fn told(matches: &ArgMatches) -> Vec<String> {
             continue;
         };
         if !argument.get_action().takes_values() {
-            words.push(format!("--{long}"));
+            // A variable may say `false`, and `--no-start` takes `--start` back.
+            if is_set(id.as_str()) && !is_set(&format!("no_{id}")) {
+                words.push(format!("--{long}"));
+            }
             continue;
         }
         for value in given.get_raw(id.as_str()).into_iter().flatten() {

@@ -238,10 +238,10 @@ pub struct AuditArgs {
     #[arg(long, env = "SSMBAKE_AUDIT_FORMAT", value_name = "FORMAT")]
     pub format: Option<FormatOfAudit>,
     /// Check access, endpoints and clock as well; the default on a running machine outside of Packer
-    #[arg(long, env = "SSMBAKE_NETWORK", overrides_with = "no_network")]
+    #[arg(long, env = "SSMBAKE_NETWORK")]
     pub network: bool,
-    /// Check the tree only
-    #[arg(long, overrides_with = "network")]
+    /// Check the tree only, whatever --network and its variable say
+    #[arg(long)]
     pub no_network: bool,
     /// The region, instead of the one of the registration or of the instance
     #[arg(long, env = "SSMBAKE_REGION", value_name = "REGION")]
@@ -339,10 +339,10 @@ pub struct Wanted {
     )]
     pub activation_source: Vec<String>,
     /// Start the agent on a running system once all is done; the default for hybrid machines outside of Packer
-    #[arg(long, env = "SSMBAKE_START", overrides_with = "no_start")]
+    #[arg(long, env = "SSMBAKE_START")]
     pub start: bool,
-    /// Leave the agent to the next boot, as an image build must; else the default
-    #[arg(long, overrides_with = "start")]
+    /// Leave the agent to the next boot, as an image build must, whatever --start and its variable say; else the default
+    #[arg(long)]
     pub no_start: bool,
     /// Let an older agent replace a newer one
     #[arg(long, env = "SSMBAKE_ALLOW_DOWNGRADE")]

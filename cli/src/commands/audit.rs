@@ -87,14 +87,15 @@ impl Session<'_> {
     }
 
     fn wants_network(&self, args: &AuditArgs, facts: &Facts) -> Result<bool, Failure> {
-        if args.network && !self.is_own() {
+        let asks = args.network && !args.no_network;
+        if asks && !self.is_own() {
             return Err(Failure::new(
                 exit::USAGE,
                 "a tree has no network",
                 "leave out --network, or --root",
             ));
         }
-        Ok(args.network || facts.environment.is_machine() && !args.no_network)
+        Ok(asks || facts.environment.is_machine() && !args.no_network)
     }
 
     fn settings(&self, args: &AuditArgs) -> Result<Settings, Failure> {

@@ -187,8 +187,12 @@ fn nothing_is_started_in_a_tree_that_does_not_run() {
     let (target, mirror) = (MiniTree::debian(), mirror());
     let err = refused(apply(target.path(), &mirror, V1).arg("--start"), target.path(), 2);
     assert!(err.contains("hint: leave out --start"), "{err}");
-    // The last of two words holds.
+    // The word that changes less holds, and the command line holds against a variable.
     must(apply(target.path(), &mirror, V1).args(["--start", "--no-start"]));
+    let mut command = apply(target.path(), &mirror, V1);
+    must(command.arg("--no-start").env("SSMBAKE_START", "true"));
+    let mut audit = ssmbake(&["audit", "--no-network", "--root"]);
+    must(audit.arg(target.path()).env("SSMBAKE_NETWORK", "true"));
 }
 
 #[test]
@@ -450,6 +454,14 @@ fn snippets_are_refused_when_something_is_missing_or_odd() {
         code == 0 && out.contains("--region eu-west-1 --roots legacy --fips"),
         "{out}{err}"
     );
+    // What a variable switches off, or the command line, is no option.
+    let off = ["SSMBAKE_START", "SSMBAKE_FIPS", "SSMBAKE_DETAILED_EXITCODE"];
+    let mut command = ssmbake(&["export", "--format", "mkosi", "--region", "eu-west-1"]);
+    let (code, out, _) = outcome(command.envs(off.map(|name| (name, "false"))));
+    assert!(code == 0 && out.ends_with("--region eu-west-1\n"), "{out}");
+    let mut command = ssmbake(&["export", "--format", "ansible", "--no-start"]);
+    let (code, out, err) = outcome(command.env("SSMBAKE_START", "true"));
+    assert!(code == 0 && out.contains(r#"["--no-start"]"#), "{out}{err}");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use clap::{ArgMatches, Args, CommandFactory, Id, ValueEnum};
 
 use super::{ApplyArgs, Cli};
 
-pub(super) const EXPORT_EXAMPLE: &str = "Examples:
+pub(super) const EXPORT_EXAMPLE: &str = "Options that a format has no use for are refused, and left out where they come from a variable.
+
+Examples:
   the last agent for CentOS 6, whose kernel runs no present-day binary:
   ssmbake export --os centos-6 --arch amd64 --region eu-west-1 --sha256 HEX --out install-ssm-agent.sh
 
@@ -115,38 +117,123 @@ pub enum FormatArg {
     Cloudformation,
 }
 
-/// The options of `apply` among those that were given, as one would type them.
-pub fn told(matches: &ArgMatches) -> Vec<String> {
+/// Options that a format has a use for.
+struct Takes {
+    apply: OfApply,
+    own: &'static [&'static str],
+}
+
+/// Options of `apply`, by id.
+enum OfApply {
+    Only(&'static [&'static str]),
+    AllBut(&'static [&'static str]),
+}
+
+/// For all that calls `apply`: a tool takes 20 for a failure.
+const RUNNING: OfApply = OfApply::AllBut(&["detailed_exitcode"]);
+/// For images: nothing can be started in a tree, and an agent that runs writes its identity.
+const IMAGE: OfApply = OfApply::AllBut(&["detailed_exitcode", "start"]);
+/// For scripts that do without `apply`.
+const SCRIPT: OfApply = OfApply::AllBut(&[
+    "detailed_exitcode",
+    "lock_timeout",
+    "plan",
+    "provenance",
+    "sbom",
+    "start",
+]);
+const FETCHED: &[&str] = &["binary_url", "binary_sha256"];
+
+impl FormatArg {
+    fn takes(self) -> Takes {
+        let (apply, own): (OfApply, &[&str]) = match self {
+            Self::Sh | Self::Powershell | Self::Autounattend => (SCRIPT, &["os", "arch"]),
+            Self::CloudInit => (RUNNING, FETCHED),
+            Self::Vagrant | Self::Ansible => (RUNNING, &[]),
+            Self::Imagebuilder | Self::Kickstart | Self::Preseed | Self::Autoinstall => (IMAGE, FETCHED),
+            Self::Packer | Self::PackerChroot | Self::PackerQemu | Self::PackerSsh | Self::PackerTree => {
+                (IMAGE, &[])
+            }
+            Self::Mkosi | Self::Debos | Self::Dockerfile => (IMAGE, &[]),
+            Self::Iam => (
+                OfApply::Only(&["region", "target"]),
+                &["also_region", "account", "output_bucket"],
+            ),
+            Self::Cloudformation => (
+                OfApply::Only(&["region", "target"]),
+                &["also_region", "output_bucket"],
+            ),
+        };
+        Takes { apply, own }
+    }
+
+    fn has_use_for(self, id: &Id, is_of_apply: bool) -> bool {
+        let takes = self.takes();
+        match takes.apply {
+            _ if !is_of_apply => id == "format" || id == "out" || takes.own.iter().any(|one| id == one),
+            OfApply::Only(ids) => ids.iter().any(|one| id == one),
+            OfApply::AllBut(ids) => !ids.iter().any(|one| id == one),
+        }
+    }
+}
+
+/// What was given to `export`.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The options of `apply` that the format has a use for, as one would type them. Variables are for all verbs: what
+    /// the format has no use for is left out.
+    pub words: Vec<String>,
+    /// An option of the command line that the format has no use for.
+    pub misplaced: Option<String>,
+}
+
+/// Sorts what was given to `export`.
+pub fn told(matches: &ArgMatches, format: FormatArg) -> Told {
+    let mut told = Told::default();
     let Some((verb, given)) = matches.subcommand() else {
-        return Vec::new();
+        return told;
     };
     let whole = Cli::command();
     let (Some(own), Some(apply)) = (whole.find_subcommand(verb), whole.find_subcommand("apply")) else {
-        return Vec::new();
+        return told;
     };
-    let mut words = Vec::new();
     let is_set = |id: &str| matches!(given.try_get_one::<bool>(id), Ok(Some(true)));
-    let of_apply = |id: &Id| apply.get_arguments().any(|one| one.get_id() == id) || id == "as_os";
-    for argument in own.get_arguments().chain(whole.get_arguments()) {
-        let id = argument.get_id();
-        let is_given = matches!(
-            given.value_source(id.as_str()),
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-        );
-        let Some(long) = argument.get_long().filter(|_| is_given && of_apply(id)) else {
-            continue;
-        };
-        if !argument.get_action().takes_values() {
-            // A variable may say `false`, and `--no-start` takes `--start` back.
-            if is_set(id.as_str()) && !is_set(&format!("no_{id}")) {
-                words.push(format!("--{long}"));
-            }
+    let is_of_apply = |id: &Id| apply.get_arguments().any(|one| one.get_id() == id);
+    for argument in own.get_arguments() {
+        let (id, source) = (argument.get_id(), given.value_source(argument.get_id().as_str()));
+        let Some(long) = argument.get_long() else { continue };
+        let is_flag = !argument.get_action().takes_values();
+        // A variable may say `false`, and `--no-start` takes `--start` back.
+        if is_flag && (!is_set(id.as_str()) || is_set(&format!("no_{id}"))) {
             continue;
         }
-        for value in given.get_raw(id.as_str()).into_iter().flatten() {
-            words.push(format!("--{long}"));
-            words.push(value.to_string_lossy().into_owned());
+        match source {
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+                if format.has_use_for(id, is_of_apply(id)) =>
+            {
+                if is_of_apply(id) {
+                    told.push(given, id, long, is_flag);
+                }
+            }
+            Some(ValueSource::CommandLine) => told.misplaced = Some(format!("--{long}")),
+            _ => {}
         }
     }
-    words
+    if given.value_source("as_os").is_some() {
+        told.push(given, &Id::from("as_os"), "as", false);
+    }
+    told
+}
+
+impl Told {
+    fn push(&mut self, given: &ArgMatches, id: &Id, long: &str, is_flag: bool) {
+        if is_flag {
+            self.words.push(format!("--{long}"));
+            return;
+        }
+        for value in given.get_raw(id.as_str()).into_iter().flatten() {
+            self.words.push(format!("--{long}"));
+            self.words.push(value.to_string_lossy().into_owned());
+        }
+    }
 }

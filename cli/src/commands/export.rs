@@ -15,17 +15,22 @@ use ssmbake_manifests::{PackageFormat, Region};
 use super::Session;
 use super::network::{Network, package_of};
 use super::supply::Pins;
-use crate::args::{ExportArgs, FormatArg, Wanted};
+use crate::args::{ExportArgs, FormatArg, Told, Wanted};
 use crate::exit::{self, Failure};
 use crate::{host, request};
 
 impl Session<'_> {
-    pub(super) fn export(&self, args: &ExportArgs, told: &[String]) -> Result<u8, Failure> {
+    pub(super) fn export(&self, args: &ExportArgs, told: &Told) -> Result<u8, Failure> {
+        if let Some(option) = &told.misplaced {
+            let what = format!("{option} has no place in this format");
+            let hint = "leave it out: `ssmbake export --help` says what each option is for";
+            return Err(Failure::new(exit::USAGE, what, hint));
+        }
         if matches!(args.format, FormatArg::Iam | FormatArg::Cloudformation) {
             return self.account(args);
         }
         match snippet_of(args.format) {
-            Some(snippet) => self.snippet(snippet, args, told),
+            Some(snippet) => self.snippet(snippet, args, &told.words),
             None => self.script(args),
         }
     }

@@ -85,7 +85,7 @@ pub(crate) fn run(
         Command::Apply(args) => session.apply(args),
         Command::Audit(args) => session.audit(args),
         Command::Revert => session.revert(),
-        Command::Export(args) => session.export(args, &told(matches)),
+        Command::Export(args) => session.export(args, &told(matches, args.format)),
         Command::Lock(args) => session.lock_file(args),
         Command::Bundle { command } => session.bundle(command),
         Command::Mirror {

@@ -443,6 +443,44 @@ fn snippets_are_refused_when_something_is_missing_or_odd() {
             "{arguments:?}: {code}: {err}"
         );
     }
+    for (format, misplaced) in [
+        ("packer", "--detailed-exitcode"),
+        ("ansible", "--detailed-exitcode"),
+        ("cloud-init", "--detailed-exitcode"),
+        ("sh", "--detailed-exitcode"),
+        ("packer", "--start"),
+        ("packer-tree", "--start"),
+        ("kickstart", "--start"),
+        ("mkosi", "--start"),
+        ("imagebuilder", "--start"),
+        ("sh", "--start"),
+        ("iam", "--fips"),
+        ("cloudformation", "--proxy=http://proxy:1"),
+        ("cloudformation", "--account=123456789012"),
+        ("iam", "--binary-sha256=zz"),
+        ("mkosi", "--binary-sha256=zz"),
+        ("packer", "--os=debian-12"),
+        ("sh", "--output-bucket=my-bucket"),
+        ("powershell", "--sbom=image.cdx.json"),
+    ] {
+        let mut command = ssmbake(&["export", "--region", "eu-west-1", "--format", format, misplaced]);
+        if misplaced.starts_with("--binary") {
+            command.arg("--binary-url=https://a/b");
+        }
+        if misplaced.starts_with("--os") {
+            command.arg("--arch=amd64");
+        }
+        let (code, out, err) = outcome(&mut command);
+        assert!(
+            code == 2 && out.is_empty() && err.contains("has no place in this format"),
+            "{format} {misplaced}: {code}: {err}"
+        );
+    }
+    for (format, taken) in [("ansible", "--start"), ("vagrant", "--start")] {
+        let mut command = ssmbake(&["export", "--format", format, taken, "--region", "eu-west-1"]);
+        let (code, out, err) = outcome(&mut command);
+        assert!(code == 0 && out.contains("start"), "{format}: {err}");
+    }
     // The region of the environment goes with it, and so do options that came from there.
     let mut command = ssmbake(&["export", "--format", "mkosi"]);
     let command = command
@@ -458,6 +496,9 @@ fn snippets_are_refused_when_something_is_missing_or_odd() {
     let off = ["SSMBAKE_START", "SSMBAKE_FIPS", "SSMBAKE_DETAILED_EXITCODE"];
     let mut command = ssmbake(&["export", "--format", "mkosi", "--region", "eu-west-1"]);
     let (code, out, _) = outcome(command.envs(off.map(|name| (name, "false"))));
+    assert!(code == 0 && out.ends_with("--region eu-west-1\n"), "{out}");
+    // Variables are for all verbs: what a format has no use for is left out.
+    let (code, out, _) = outcome(command.envs([("SSMBAKE_START", "true"), ("SSMBAKE_OS", "debian-12")]));
     assert!(code == 0 && out.ends_with("--region eu-west-1\n"), "{out}");
     let mut command = ssmbake(&["export", "--format", "ansible", "--no-start"]);
     let (code, out, err) = outcome(command.env("SSMBAKE_START", "true"));

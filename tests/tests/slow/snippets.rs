@@ -49,14 +49,12 @@ fn snippet(format: &str, keyring: &Path) -> Snippet {
         "--keyring",
     ]);
     export.arg(keyring);
-    export.args([
-        "--binary-url",
-        &format!("{url}/ssmbake"),
-        "--binary-sha256",
-        &digest,
-        "--out",
-    ]);
-    must(export.arg(dir.path().join(format)));
+    // These have it beside.
+    if !["mkosi", "debos", "dockerfile"].contains(&format) {
+        export.args(["--binary-url", &format!("{url}/ssmbake")]);
+        export.args(["--binary-sha256", &digest]);
+    }
+    must(export.arg("--out").arg(dir.path().join(format)));
     let text = fs::read_to_string(dir.path().join(format)).expect("snippet");
     Snippet { dir, mirror, text }
 }

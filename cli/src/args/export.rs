@@ -207,15 +207,12 @@ pub fn told(matches: &ArgMatches, format: FormatArg) -> Told {
         if is_flag && (!is_set(id.as_str()) || is_set(&format!("no_{id}"))) {
             continue;
         }
+        let has_use = format.has_use_for(id, is_of_apply(id));
         match source {
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-                if format.has_use_for(id, is_of_apply(id)) =>
-            {
-                if is_of_apply(id) {
-                    told.push(given, id, long, is_flag);
-                }
+            Some(ValueSource::CommandLine) if !has_use => told.misplaced = Some(format!("--{long}")),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable) if has_use && is_of_apply(id) => {
+                told.push(given, id, long, is_flag);
             }
-            Some(ValueSource::CommandLine) => told.misplaced = Some(format!("--{long}")),
             _ => {}
         }
     }

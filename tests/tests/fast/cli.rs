@@ -498,7 +498,7 @@ fn snippets_are_refused_when_something_is_missing_or_odd() {
     let (code, out, _) = outcome(command.envs(off.map(|name| (name, "false"))));
     assert!(code == 0 && out.ends_with("--region eu-west-1\n"), "{out}");
     // Variables are for all verbs: what a format has no use for is left out.
-    let (code, out, _) = outcome(command.envs([("SSMBAKE_START", "true"), ("SSMBAKE_OS", "debian-12")]));
+    let (code, out, _) = outcome(command.envs([("SSMBAKE_START", "true"), ("SSMBAKE_OUTPUT_BUCKET", "b")]));
     assert!(code == 0 && out.ends_with("--region eu-west-1\n"), "{out}");
     let mut command = ssmbake(&["export", "--format", "ansible", "--no-start"]);
     let (code, out, err) = outcome(command.env("SSMBAKE_START", "true"));

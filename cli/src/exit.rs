@@ -324,7 +324,7 @@ impl From<TxnError> for Failure {
             TxnError::Incomplete { .. } => Self::new(
                 INCOMPLETE,
                 error,
-                "mend the cause and run any ssmbake verb again: it goes on with the roll-back",
+                "mend the cause and run `apply`, `seal` or `revert`: it goes on with the roll-back",
             ),
             TxnError::Journal(error) => error.into(),
         }

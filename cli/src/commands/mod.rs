@@ -115,15 +115,25 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Opens the root; whatever an interrupted run has left there is settled first.
+    /// Opens the root to look at it.
     fn open(&self) -> Result<Root, Failure> {
-        let path = self
-            .cli
-            .common
-            .root
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(OWN_ROOT));
-        let root = Root::open(&path)?;
+        let root = self.root()?;
+        if txn::is_pending(&root)? {
+            self.console.warn(
+                "a change of this tree is under way or was interrupted: `apply`, `seal` or `revert` finishes it",
+            );
+        }
+        Ok(root)
+    }
+
+    fn root(&self) -> Result<Root, Failure> {
+        let named = self.cli.common.root.as_deref();
+        Ok(Root::open(named.unwrap_or(Path::new(OWN_ROOT)))?)
+    }
+
+    /// Opens the root; whatever an interrupted run has left there is settled first.
+    fn open_to_change(&self) -> Result<Root, Failure> {
+        let root = self.root()?;
         match txn::recover(&root)? {
             Some(Settled::RolledBack) => self.console.warn("an interrupted run was rolled back"),
             Some(Settled::Finished) => self.console.warn("the traces of an interrupted run were removed"),
@@ -237,7 +247,7 @@ impl Session<'_> {
 
     fn apply(&self, args: &ApplyArgs) -> Result<u8, Failure> {
         self.expect_places(args.sbom.iter().chain(&args.provenance))?;
-        let root = self.open()?;
+        let root = self.open_to_change()?;
         // From before the look at the system until after the change: what was seen holds.
         let _locks = self.lock(&root, Duration::from_secs(args.lock_timeout))?;
         let facts = self.facts_for_plan(&root)?;
@@ -384,7 +394,7 @@ impl Session<'_> {
 
     fn revert(&self) -> Result<u8, Failure> {
         self.expect_places([])?;
-        let root = self.open()?;
+        let root = self.open_to_change()?;
         let receipt = revert::revert(&root, self.epoch()?, &|_| self.interrupt.check())?;
         let text = match &receipt {
             Some(receipt) => format!("took back {} paths\n", receipt.entries.len()),

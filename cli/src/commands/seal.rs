@@ -22,7 +22,7 @@ impl Session<'_> {
 
     pub(super) fn seal(&self, args: &SealArgs) -> Result<u8, Failure> {
         self.expect_places([])?;
-        let root = self.open()?;
+        let root = self.open_to_change()?;
         let facts = self.facts(&root)?;
         self.refuse_windows(&facts)?;
         let plan = seal::plan(&root, &facts, self.catalog, profile_of(args.profile))?;

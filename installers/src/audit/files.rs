@@ -13,6 +13,7 @@ use crate::probe::{Facts, of_program};
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::selinux;
 use crate::service::{systemd, upstart};
+use crate::txn;
 
 const TEXT_LIMIT: usize = 1024 * 1024;
 /// The agent's own programs, of all packages.
@@ -83,6 +84,7 @@ pub(super) fn findings(
         ("SSMB082", kernel(facts, catalog)),
         ("SSMB083", labels(root, facts, &units)?),
         ("SSMB084", refresh(root, facts)?),
+        ("SSMB086", settled(root)?),
     ])
 }
 
@@ -363,6 +365,17 @@ fn refresh(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
             "`snap refresh --unhold amazon-ssm-agent` lifts it",
         ),
         _ => pass("nobody holds it back for good"),
+    })
+}
+
+/// What else is found in a tree that is half changed may be of before or of after.
+fn settled(root: &Root) -> Result<Finding, IoError> {
+    Ok(match txn::is_pending(root)? {
+        false => pass("none"),
+        true => fail(
+            "a change is under way or was interrupted",
+            "run `ssmbake apply`, `seal` or `revert`, which finish it, and audit again",
+        ),
     })
 }
 

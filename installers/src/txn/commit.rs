@@ -72,20 +72,19 @@ fn interrupted() -> IoError {
 }
 
 fn entries(changes: &[Change]) -> Vec<Entry> {
-    let name = |index: usize, end: &str| format!(".ssmbake-{index}.{end}");
-    let entry = |(index, change): (usize, &Change)| {
+    let entry = |(number, change): (usize, &Change)| {
         let undo = match (&change.want, &change.before) {
             (Want::Dir { .. }, None) => Undo::RemoveDir,
             (_, None) => Undo::Remove,
             (_, Some(meta)) if meta.kind == Kind::Dir => Undo::KeepDir,
             (_, Some(_)) => Undo::Restore {
-                backup: name(index, "old"),
+                backup: journal::backup_name(number),
             },
         };
         let staged = !matches!(change.want, Want::Absent | Want::Dir { .. });
         Entry {
             path: change.path.clone(),
-            temp: staged.then(|| name(index, "new")),
+            temp: staged.then(|| journal::staged_name(number)),
             undo,
             wipe: change.wipe,
         }

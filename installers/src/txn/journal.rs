@@ -19,6 +19,16 @@ const NEW_NAME: &str = ".ssmbake-journal.new";
 const COMMITTED: &[u8] = b"committed\n";
 const LIMIT: u64 = 64 * 1024 * 1024;
 
+/// The staged new file of the entry with this number, in the same directory.
+pub(super) fn staged_name(number: usize) -> String {
+    format!(".ssmbake-{number}.new")
+}
+
+/// The old file of the entry with this number, in the same directory.
+pub(super) fn backup_name(number: usize) -> String {
+    format!(".ssmbake-{number}.old")
+}
+
 /// How one path is taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -120,8 +130,10 @@ impl Journal {
             Some(meta) if meta.kind == Kind::Dir => root.strict_dir(&place)?,
             _ => return Ok(None),
         };
-        if meta_at(&dir, NAME).map_err(io_error("look at"))?.is_none() {
-            return Ok(None);
+        // A device is not even opened.
+        match meta_at(&dir, NAME).map_err(io_error("look at"))? {
+            None => return Ok(None),
+            Some(meta) => trusted(&meta)?,
         }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd =
@@ -209,6 +221,11 @@ impl Journal {
 fn write_whole(dir: &OwnedFd, record: &Record) -> io::Result<File> {
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
+    // With the mark of the commit; what is longer could not be read again.
+    if (line.len() + COMMITTED.len()) as u64 > LIMIT {
+        let why = format!("it would be larger than {LIMIT} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
     let named = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
     let (mut file, has_name) = match unnamed::create(dir) {
         Ok(file) => (file, false),
@@ -236,11 +253,9 @@ fn write_whole(dir: &OwnedFd, record: &Record) -> io::Result<File> {
 }
 
 fn parse(file: &mut File) -> Result<(Record, bool), JournalError> {
+    let stat = rustix::fs::fstat(&*file).map_err(|e| io_error("look at")(e.into()))?;
+    trusted(&Meta::of(&stat))?;
     let mut bytes = Vec::new();
-    let meta = file.metadata().map_err(io_error("look at"))?;
-    if !meta.is_file() {
-        return Err(JournalError::Unusable("it is not a regular file".to_owned()));
-    }
     file.take(LIMIT)
         .read_to_end(&mut bytes)
         .map_err(io_error("read"))?;
@@ -256,7 +271,38 @@ fn parse(file: &mut File) -> Result<(Record, bool), JournalError> {
             record.schema
         )));
     }
+    check_names(&record)?;
     Ok((record, rest.get(1..) == Some(COMMITTED)))
+}
+
+/// What a journal says is done as root: only who could do it anyway may have written it.
+fn trusted(meta: &Meta) -> Result<(), JournalError> {
+    let own = rustix::process::geteuid().as_raw();
+    let why = match meta {
+        meta if meta.kind != Kind::File => "it is not a regular file".to_owned(),
+        meta if meta.uid != 0 && meta.uid != own => format!("it belongs to user {}", meta.uid),
+        meta if meta.mode & 0o022 != 0 => format!("its mode is {:04o}: others may write to it", meta.mode),
+        _ => return Ok(()),
+    };
+    Err(JournalError::Unusable(why))
+}
+
+/// Names that are not our own could lead out of their directory, and of the root.
+fn check_names(record: &Record) -> Result<(), JournalError> {
+    for (number, entry) in record.entries.iter().enumerate() {
+        let backup = match &entry.undo {
+            Undo::Restore { backup } => Some((backup, backup_name(number))),
+            _ => None,
+        };
+        let staged = entry.temp.as_ref().map(|temp| (temp, staged_name(number)));
+        for (name, own) in backup.into_iter().chain(staged) {
+            if *name != own {
+                let why = format!("it names `{}` where `{own}` belongs", name.escape_debug());
+                return Err(JournalError::Unusable(why));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {

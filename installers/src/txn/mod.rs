@@ -162,6 +162,14 @@ impl Prepared {
     }
 }
 
+/// Whether a change of this tree is under way, or was interrupted. Reads only: what looks at a tree leaves it as it is.
+pub fn is_pending(root: &Root) -> Result<bool, IoError> {
+    let Ok(journal) = RootPath::fixed(JOURNAL_DIR).join(JOURNAL) else {
+        return Ok(false);
+    };
+    Ok(root.meta(&journal, Last::Keep)?.is_some())
+}
+
 /// Compares `set` with the tree. Reads only.
 pub fn prepare(root: &Root, set: ChangeSet) -> Result<Prepared, IoError> {
     let mut wants = set.into_wants();

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io;
 
-use super::{Checkpoint, JOURNAL, JOURNAL_DIR, JournalError, Prepared, Settled, TxnError};
+use super::{Checkpoint, JournalError, Prepared, Settled, TxnError, is_pending};
 use crate::error::IoError;
-use crate::root::{Last, Root, RootPath};
+use crate::root::Root;
 
 fn refusal(root: &Root) -> IoError {
     let why = io::Error::new(io::ErrorKind::Unsupported, "only Linux changes trees");
@@ -27,12 +27,10 @@ pub fn commit(
 
 /// What an interrupted run left is for Linux to settle.
 pub fn recover(root: &Root) -> Result<Option<Settled>, TxnError> {
-    let journal = RootPath::fixed(JOURNAL_DIR).join(JOURNAL);
-    let is_left = journal.is_ok_and(|path| matches!(root.meta(&path, Last::Keep), Ok(Some(_))));
-    if is_left {
-        return Err(TxnError::Journal(JournalError::Pending));
+    match is_pending(root)? {
+        true => Err(TxnError::Journal(JournalError::Pending)),
+        false => Ok(None),
     }
-    Ok(None)
 }
 
 /// There is none.

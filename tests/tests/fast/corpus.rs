@@ -76,6 +76,7 @@ const DEFECTS: &[(&str, &str, Seed)] = &[
         Edit(STATUS, "Version: 3.3.1957.0-1", "Version: own-1"),
     ),
     ("SSMB012", "fail", Put("var/lib/dpkg/updates/0001", "")),
+    ("SSMB086", "fail", Put("var/lib/.ssmbake-journal", "{}")),
     ("SSMB013", "warn", Put("usr/bin/ssm-cli", "another program")),
     ("SSMB069", "fail", Bytes(AGENT, ARM64)),
     (

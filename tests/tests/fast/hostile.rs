@@ -1,7 +1,7 @@
 //! Packages, signatures, trees and disks that mean ill.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -291,4 +291,123 @@ fn a_full_temporary_directory_changes_nothing() {
     must(Command::new("umount").arg(small.path()));
     let mut command = apply(target.path(), &mirror, V1);
     refused(command.env("TMPDIR", "/nonexistent"), target.path(), 7);
+}
+
+/// A journal that the tree brings along; `entry` is the text of its only one.
+fn journal(target: &MiniTree, entry: &str, end: &str) -> PathBuf {
+    let place = target.path().join("var/lib/.ssmbake-journal");
+    let line = format!("{{\"schema\":1,\"entries\":[{entry}],\"dirs\":[],\"epoch\":null}}\n{end}");
+    fs::write(&place, line).expect("journal");
+    place
+}
+
+#[test]
+fn journals_of_strangers_are_not_followed() {
+    let outside = tempfile::tempdir().expect("directory");
+    fs::write(outside.path().join("victim"), "here").expect("file");
+    let sentinel = tree(outside.path(), Times::Count);
+    let absolute = outside.path().join("victim").display().to_string();
+    let up = format!("../../../../../../..{absolute}");
+    let mut cases = Vec::new();
+    for name in [
+        absolute.as_str(),
+        up.as_str(),
+        "..",
+        ".ssmbake-1.new",
+        ".ssmbake-0.old/x",
+        "passwd",
+    ] {
+        for (undo, end) in [
+            (format!("\"undo\":\"remove\",\"temp\":\"{name}\""), ""),
+            (
+                format!("\"undo\":{{\"restore\":{{\"backup\":\"{name}\"}}}},\"temp\":null"),
+                "",
+            ),
+            (
+                format!("\"undo\":{{\"restore\":{{\"backup\":\"{name}\"}}}},\"temp\":null,\"wipe\":true"),
+                "committed\n",
+            ),
+        ] {
+            cases.push((format!("{{\"path\":\"/etc/x\",{undo}}}"), end));
+        }
+    }
+    for (entry, end) in &cases {
+        let target = MiniTree::debian();
+        journal(&target, entry, end);
+        for verb in [["seal"].as_slice(), &["revert"], &["apply"]] {
+            let err = refused(ssmbake(verb).arg("--root").arg(target.path()), target.path(), 11);
+            assert!(err.contains("is not usable: it names `"), "{entry}: {err}");
+        }
+        assert_eq!(
+            diff(&sentinel, &tree(outside.path(), Times::Count)),
+            Vec::<String>::new(),
+            "{entry}"
+        );
+    }
+}
+
+#[test]
+fn a_journal_counts_only_when_nobody_else_could_have_written_it() {
+    let good = "{\"path\":\"/etc/x\",\"undo\":\"remove\",\"temp\":\".ssmbake-0.new\"}";
+    type Spoil<'a> = (&'a str, &'a dyn Fn(&Path));
+    let spoilt: [Spoil<'_>; 4] = [
+        ("its mode is 0666", &|place| {
+            fs::set_permissions(place, fs::Permissions::from_mode(0o666)).expect("mode");
+        }),
+        ("it belongs to user 12345", &|place| {
+            chown(place, Some(12345), None).expect("owner");
+        }),
+        ("it is not a regular file", &|place| {
+            fs::rename(place, place.with_file_name("elsewhere")).expect("move");
+            symlink("elsewhere", place).expect("link");
+        }),
+        ("it is not a regular file", &|place| {
+            fs::remove_file(place).expect("remove");
+            must(Command::new("mkfifo").arg(place));
+        }),
+    ];
+    for (why, spoil) in spoilt {
+        let target = MiniTree::debian();
+        spoil(&journal(&target, good, ""));
+        let err = refused(
+            ssmbake(&["revert", "--root"]).arg(target.path()),
+            target.path(),
+            11,
+        );
+        assert!(err.contains(why), "{why}: {err}");
+    }
+}
+
+#[test]
+fn who_looks_at_a_tree_that_is_half_changed_says_so_and_leaves_it() {
+    let target = MiniTree::debian();
+    target.put("etc/x", "new");
+    let entry = "{\"path\":\"/etc/x\",\"undo\":\"remove\",\"temp\":\".ssmbake-0.new\"}";
+    journal(&target, entry, "");
+    let before = tree(target.path(), Times::Count);
+    for verb in [
+        ["detect"].as_slice(),
+        &["plan", "--region", "eu-west-1"],
+        &["plan", "seal"],
+        &["audit"],
+    ] {
+        let (code, out, err) = outcome(ssmbake(verb).arg("--root").arg(target.path()));
+        assert_eq!(
+            code,
+            if verb == ["audit"] { 9 } else { 0 },
+            "{verb:?}: {out}{err}"
+        );
+        assert!(err.contains("is under way or was interrupted"), "{verb:?}: {err}");
+        assert_eq!(
+            out.contains("no change by ssmbake is half done: a change"),
+            verb == ["audit"],
+            "{out}"
+        );
+    }
+    assert_eq!(
+        diff(&before, &tree(target.path(), Times::Count)),
+        Vec::<String>::new()
+    );
+    must(ssmbake(&["revert", "--root"]).arg(target.path()));
+    assert!(!target.path().join("etc/x").exists());
 }

@@ -36,7 +36,8 @@ fn killed_at_any_instant_the_tree_is_as_before_or_as_wanted() {
     let mut outcomes = [0, 0];
     for number in 0..120 {
         kill_after(&mut apply(target.path(), &mirror, V1), delay);
-        must(&mut ssmbake(&["detect", "--root", target.arg()]));
+        // It settles what was left, and finds nothing of its own to do.
+        must(&mut ssmbake(&["seal", "--root", target.arg()]));
         if diff(&before, &tree(target.path(), Times::Count)).is_empty() {
             outcomes[0] += 1;
             delay = delay.mul_f64(1.04);
@@ -93,7 +94,7 @@ fn a_seal_that_is_killed_is_whole_or_undone() {
     for number in 0..60 {
         let copy = target.copy();
         kill_after(&mut seal(copy.path()), delay);
-        must(ssmbake(&["detect", "--root"]).arg(copy.path()));
+        must(ssmbake(&["revert", "--root"]).arg(copy.path()));
         let after = tree(copy.path(), Times::Ignored);
         let is_undone = diff(&before, &after).is_empty();
         assert!(

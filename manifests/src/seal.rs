@@ -57,6 +57,9 @@ pub struct SealRule {
     /// Whether the old bytes have to be overwritten: not what anybody may fetch.
     #[serde(default = "yes")]
     pub secret: bool,
+    /// Whether what a link leads to goes too.
+    #[serde(default = "yes")]
+    pub follow: bool,
     /// Absolute, with `*` for any part of one name.
     pub paths: Vec<String>,
 }

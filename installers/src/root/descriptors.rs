@@ -87,6 +87,13 @@ pub(super) fn too_many_links() -> io::Error {
     Errno::LOOP.into()
 }
 
+pub(super) fn is_dead_end(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::LOOP | Errno::NAMETOOLONG)
+    )
+}
+
 impl Root {
     /// Metadata; none for a name that is missing in a directory that is there.
     pub(super) fn look(&self, path: &RootPath, last: Last) -> io::Result<Option<Meta>> {

@@ -130,6 +130,15 @@ impl Root {
         }
     }
 
+    /// As [`Root::meta`]; none also where links go in a circle or lead to names that are too long: no program finds
+    /// anything there.
+    pub fn meta_if_reached(&self, path: &RootPath, last: Last) -> Result<Option<Meta>, IoError> {
+        match self.meta(path, last) {
+            Err(error) if platform::is_dead_end(&error.source) => Ok(None),
+            other => other,
+        }
+    }
+
     /// Opens a regular file for reading, following links inside the root; none when it does not exist.
     /// A device node, fifo or directory is an error and is not opened.
     pub fn open_file(&self, path: &RootPath) -> Result<Option<File>, IoError> {

@@ -66,6 +66,12 @@ impl RootPath {
         }
     }
 
+    /// Whether it lies in the directory `dir`, at any depth.
+    pub fn is_below(&self, dir: &Self) -> bool {
+        let rest = self.0.strip_prefix(dir.0.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+    }
+
     /// The last component; empty for the root itself.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or("")
@@ -164,6 +170,13 @@ mod tests {
             Some(RootPath::top())
         );
         assert_eq!(RootPath::top().parent(), None);
+        let below = |one: &str, dir: &str| {
+            RootPath::new(one)
+                .expect(one)
+                .is_below(&RootPath::new(dir).expect(dir))
+        };
+        assert!(below("/etc/ssl", "/etc") && below("/etc", "/") && below("/a/b/c", "/a"));
+        assert!(!below("/etc", "/etc") && !below("/etcetera", "/etc") && !below("/", "/"));
         assert_eq!(RootPath::top().join("etc").expect("valid").as_str(), "/etc");
         assert!(path.join("..").is_err() && path.join("a/b").is_err());
     }

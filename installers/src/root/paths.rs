@@ -106,6 +106,11 @@ pub(super) fn too_many_links() -> io::Error {
     io::Error::other("too many levels of symbolic links")
 }
 
+/// As [`too_many_links`] tells it.
+pub(super) fn is_dead_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Other
+}
+
 impl Root {
     /// Metadata; none for a name that is missing in a directory that is there.
     pub(super) fn look(&self, path: &RootPath, last: Last) -> io::Result<Option<Meta>> {

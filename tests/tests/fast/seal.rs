@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -131,6 +131,93 @@ fn links_sockets_and_second_names_are_no_way_out() {
         0
     );
     assert_eq!(secrets_in(target.path()), "");
+}
+
+#[test]
+fn what_stands_behind_links_is_found_and_goes() {
+    let target = MiniTree::debian();
+    let link = |place: &str, to: &str| {
+        let place = target.path().join(place);
+        fs::create_dir_all(place.parent().expect("parent")).expect("directory");
+        symlink(to, place).expect("link");
+    };
+    let key = format!("ssh-rsa {SECRET} packer_01234567-89ab-cdef-0123-456789abcdef\n");
+    target.put("srv/ak", &format!("ssh-ed25519 AAAA me@home\n{key}"));
+    target.put("srv/id", SECRET);
+    for (path, mode) in [("srv/ak", 0o600), ("srv/id", 0o444)] {
+        fs::set_permissions(target.path().join(path), fs::Permissions::from_mode(mode)).expect("mode");
+    }
+    link("root/.ssh/authorized_keys", "/srv/ak");
+    link("etc/machine-id", "../srv/id");
+    link("var/lib/dbus/machine-id", "/etc/machine-id");
+    link("var/log/wtmp", "/srv/wtmp");
+    for (place, behind) in [
+        ("etc/ssh/ssh_host_rsa_key", "srv/key"),
+        ("root/.bash_history", "srv/history"),
+        ("root/.gnupg", "srv/gnupg/private-keys-v1.d/key"),
+        ("var/lib/amazon/ssm/Vault", "srv/vault/Store/RegistrationKey"),
+        ("var/lib/dhcp/dhclient.leases", "srv/leases"),
+        ("var/log/wtmp", "srv/wtmp"),
+    ] {
+        target.put(behind, SECRET);
+        let top: Vec<&str> = behind.split('/').take(2).collect();
+        if place != "var/log/wtmp" {
+            link(place, &format!("/{}", top.join("/")));
+        }
+    }
+    let audit = || run(&["audit", "--profile", "image"], target.path());
+    assert_eq!(audit().0, 9);
+    must(ssmbake(&["seal", "--profile", "image", "--root"]).arg(target.path()));
+    assert_eq!(secrets_in(target.path()), "");
+    let (_, audited, _) = audit();
+    assert!(
+        !audited.contains("nothing is left of the class machine-id: `"),
+        "{audited}"
+    );
+    assert!(
+        audited.contains("nothing is left of the class ssh-host-keys: nothing"),
+        "{audited}"
+    );
+    // Files that stay are themselves, and so are the links to them.
+    let mode = |path: &str| target.path().join(path).symlink_metadata().expect(path).mode() & 0o177_777;
+    assert_eq!((mode("srv/ak"), mode("srv/id")), (0o100_600, 0o100_444));
+    assert_eq!(target.read("srv/ak"), "ssh-ed25519 AAAA me@home\n");
+    for place in ["root/.ssh/authorized_keys", "etc/machine-id", "var/log/wtmp"] {
+        assert_eq!(mode(place), 0o120_777, "{place}");
+    }
+    assert!(!target.path().join("srv/gnupg").exists() && !target.path().join("srv/vault").exists());
+}
+
+#[test]
+fn links_do_not_have_other_people_s_files_removed() {
+    let target = MiniTree::debian();
+    for (place, to) in [
+        // A user's link to what is not theirs.
+        ("home/jo/.bash_history", "/etc/os-release"),
+        ("home/jo/.lesshst", ".lesshst"),
+        ("home/jo/.viminfo", &"x".repeat(300)),
+        ("home/jo/.ssh", ".ssh"),
+        // Where the link itself lives, the top, and what classes without secrets point at.
+        ("root/.gnupg", "/root"),
+        ("var/lib/amazon/ssm/up", "/"),
+        ("var/lib/amazon/ssm/usr", "/usr"),
+        ("tmp/amazon-ssm-agent", "/usr/bin/sh"),
+        ("var/log/README", "../../usr/share/README"),
+    ] {
+        target.put("usr/share/README", "");
+        let place = target.path().join(place);
+        fs::create_dir_all(place.parent().expect("parent")).expect("directory");
+        symlink(to, &place).expect("link");
+        if place.starts_with(target.path().join("home")) {
+            lchown(&place, Some(1000), Some(1000)).expect("owner");
+        }
+    }
+    target.put("root/kept", "");
+    must(ssmbake(&["seal", "--profile", "image", "--root"]).arg(target.path()));
+    for path in ["etc/os-release", "root/kept", "usr/bin/sh", "usr/share/README"] {
+        assert!(target.path().join(path).exists(), "{path}");
+    }
+    assert!(!target.path().join("home/jo/.bash_history").is_symlink());
 }
 
 #[test]

@@ -1,0 +1,287 @@
+//! What the rules come to in a tree: which paths go, which are emptied or lose lines. Reads only.
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+use ssmbake_manifests::{Catalog, SealAction, SealProfile, SealRule};
+
+use super::Item;
+use crate::error::IoError;
+use crate::probe::Facts;
+use crate::root::{Kind, Last, Meta, Root, RootPath};
+use crate::txn::{ChangeSet, Content, Perm, Want};
+
+/// Of a file that loses lines; nobody has more keys.
+const LINES_LIMIT: usize = 4 * 1024 * 1024;
+
+/// What all rules come to.
+#[derive(Default)]
+pub(super) struct Sealed {
+    pub(super) changes: ChangeSet,
+    pub(super) secrets: BTreeSet<RootPath>,
+    /// Files that another rule leaves in place, empty or without some lines.
+    kept: BTreeSet<RootPath>,
+    /// What links lead to that go.
+    targets: Vec<(RootPath, Meta)>,
+}
+
+pub(super) fn look(
+    root: &Root,
+    facts: &Facts,
+    catalog: &Catalog,
+    profile: SealProfile,
+) -> Result<(Vec<Item>, Sealed), IoError> {
+    let is_live = facts.environment.is_live();
+    let (mut items, mut sealed) = (Vec::new(), Sealed::default());
+    let rules = catalog
+        .seal()
+        .iter()
+        .filter(|rule| rule.profile <= profile && (rule.live || !is_live));
+    for rule in rules {
+        for pattern in &rule.paths {
+            for path in matches(root, pattern)? {
+                let count = sealed.add(root, rule, &path)?;
+                if count > 0 {
+                    items.push(Item {
+                        class: rule.class.clone(),
+                        path,
+                        action: rule.action,
+                        count,
+                        why: rule.why.clone(),
+                    });
+                }
+            }
+        }
+    }
+    Ok((items, sealed))
+}
+
+impl Sealed {
+    /// Asks for what `rule` says of `path`; the number of paths that change.
+    fn add(&mut self, root: &Root, rule: &SealRule, path: &RootPath) -> Result<usize, IoError> {
+        // A file in place of a directory on the way is as good as nothing there; only then is there a place to resolve.
+        let Some(meta) = root.meta_if_reached(path, Last::Keep)? else {
+            return Ok(0);
+        };
+        let mut count = match rule.action {
+            SealAction::Remove => self.gone(root, rule, root.canonical(path, Last::Keep)?, &meta)?,
+            // A link to a directory elsewhere in the tree is followed: /var/log may be one.
+            SealAction::Empty => self.below(root, rule, path, Directories::Remove)?,
+            SealAction::RemoveFiles => self.below(root, rule, path, Directories::Keep)?,
+            SealAction::Truncate | SealAction::DropLines => self.shorter(root, rule, path)?,
+        };
+        while let Some((place, meta)) = self.targets.pop() {
+            count += self.gone(root, rule, place, &meta)?;
+        }
+        Ok(count)
+    }
+
+    /// The file stays, with less in it: the very file that programs find there, also through a link.
+    fn shorter(&mut self, root: &Root, rule: &SealRule, path: &RootPath) -> Result<usize, IoError> {
+        self.kept.insert(root.canonical(path, Last::Keep)?);
+        let meta = root.meta_if_reached(path, Last::Follow)?;
+        let Some(meta) = meta.filter(|meta| meta.kind == Kind::File && meta.size > 0) else {
+            return Ok(0);
+        };
+        let place = root.canonical(path, Last::Follow)?;
+        self.kept.insert(place.clone());
+        let new = match &rule.pattern {
+            None => Vec::new(),
+            Some(pattern) => {
+                let old = root.read(&place, LINES_LIMIT)?.unwrap_or_default();
+                let new = without_lines(&old, pattern);
+                if new == old {
+                    return Ok(0);
+                }
+                new
+            }
+        };
+        self.secrets.insert(place.clone());
+        let want = Want::File {
+            content: Content::Bytes(new),
+            perm: Perm::like(&meta),
+            mtime: None,
+        };
+        self.changes.put_at(place, want);
+        Ok(1)
+    }
+
+    /// What stands at the canonical `place` goes, with all below it; what it leads to is noted.
+    fn gone(&mut self, root: &Root, rule: &SealRule, place: RootPath, meta: &Meta) -> Result<usize, IoError> {
+        let count = self.absent(rule, place.clone());
+        match meta.kind {
+            Kind::Dir => Ok(count + self.below(root, rule, &place, Directories::Remove)?),
+            Kind::Link if rule.follow && count > 0 => {
+                self.targets.extend(target(root, &place, meta)?);
+                Ok(count)
+            }
+            _ => Ok(count),
+        }
+    }
+
+    fn absent(&mut self, rule: &SealRule, place: RootPath) -> usize {
+        if self.kept.contains(&place) || self.changes.get(&place).is_some() {
+            return 0;
+        }
+        if rule.secret {
+            self.secrets.insert(place.clone());
+        }
+        self.changes.put_at(place, Want::Absent);
+        1
+    }
+
+    /// However deep: what is too deep to be named is an error.
+    fn below(
+        &mut self,
+        root: &Root,
+        rule: &SealRule,
+        top: &RootPath,
+        directories: Directories,
+    ) -> Result<usize, IoError> {
+        let own = root.meta_if_reached(top, Last::Follow)?;
+        let Some(own) = own.filter(|meta| meta.kind == Kind::Dir) else {
+            return Ok(0);
+        };
+        let mut count = 0;
+        let mut todo = vec![root.canonical(top, Last::Follow)?];
+        while let Some(dir) = todo.pop() {
+            for entry in root.read_dir(&dir)?.unwrap_or_default() {
+                let place = named(&dir, &entry.name)?;
+                match root.meta(&place, Last::Keep)? {
+                    None => {}
+                    // Another file system is mounted there: it is not the image's.
+                    Some(meta) if meta.id.0 != own.id.0 => {}
+                    Some(meta) if meta.kind == Kind::Dir => {
+                        if directories == Directories::Remove {
+                            count += self.absent(rule, place.clone());
+                        }
+                        todo.push(place);
+                    }
+                    Some(meta) => count += self.gone(root, rule, place, &meta)?,
+                }
+            }
+        }
+        Ok(count)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Directories {
+    Remove,
+    Keep,
+}
+
+/// An entry of the canonical `dir`.
+fn named(dir: &RootPath, name: &str) -> Result<RootPath, IoError> {
+    dir.join(name)
+        .map_err(|error| IoError::new("look below", dir, std::io::Error::other(error)))
+}
+
+/// The file or directory that the link at the canonical `place` leads to. Who may make links in a directory of their own
+/// cannot have another's files removed, nor the directory that they live in, nor one at the top of the tree.
+fn target(root: &Root, place: &RootPath, link: &Meta) -> Result<Option<(RootPath, Meta)>, IoError> {
+    let Some(meta) = root.meta_if_reached(place, Last::Follow)? else {
+        return Ok(None);
+    };
+    let there = root.canonical(place, Last::Follow)?;
+    let owner = root
+        .meta(&RootPath::top(), Last::Follow)?
+        .map_or(0, |top| top.uid);
+    let is_meant = [0, owner, meta.uid].contains(&link.uid);
+    let is_apart = match meta.kind {
+        Kind::File => true,
+        Kind::Dir => there.components().count() > 1 && !place.is_below(&there),
+        _ => false,
+    };
+    Ok((is_meant && is_apart).then_some((there, meta)))
+}
+
+/// The text without the lines that `pattern` matches.
+fn without_lines(text: &[u8], pattern: &str) -> Vec<u8> {
+    // Patterns are the catalog's, and a test compiles them.
+    let Ok(pattern) = Regex::new(pattern) else {
+        return text.to_vec();
+    };
+    let text = String::from_utf8_lossy(text);
+    text.split_inclusive('\n')
+        .filter(|line| !pattern.is_match(line.trim_end()))
+        .collect::<String>()
+        .into_bytes()
+}
+
+/// The paths of the tree that `pattern` names.
+fn matches(root: &Root, pattern: &str) -> Result<Vec<RootPath>, IoError> {
+    let mut found = vec![RootPath::top()];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        let mut next = Vec::new();
+        for dir in found {
+            if !part.contains('*') {
+                next.extend(dir.join(part));
+                continue;
+            }
+            let is_dir = root
+                .meta_if_reached(&dir, Last::Follow)?
+                .is_some_and(|meta| meta.kind == Kind::Dir);
+            if !is_dir {
+                continue;
+            }
+            let entries = root.read_dir(&dir)?.unwrap_or_default();
+            let names = entries.iter().filter(|entry| is_match(part, &entry.name));
+            next.extend(names.filter_map(|entry| dir.join(&entry.name).ok()));
+        }
+        found = next;
+    }
+    Ok(found)
+}
+
+/// As a shell matches: `*` is any text, and a leading dot is only matched by a dot.
+fn is_match(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let parts: Vec<&str> = pattern.split('*').collect();
+    let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
+        return false;
+    };
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    for part in &parts[1..parts.len() - 1] {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_a_shell_s() {
+        for (pattern, name, matches) in [
+            ("ssh_host_*_key", "ssh_host_rsa_key", true),
+            ("ssh_host_*_key", "ssh_host_rsa_key.pub", false),
+            ("*", ".hidden", false),
+            (".*history", ".bash_history", true),
+            ("*.lease*", "dhclient.leases", true),
+            ("a*a", "a", false),
+            ("*.deb", "x.deb", true),
+        ] {
+            assert_eq!(is_match(pattern, name), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn only_packer_s_key_goes() {
+        let keys = "ssh-rsa AAA me@home\nssh-rsa BBB packer_6123abcd-0000-1111-2222-333344445555\n";
+        let pattern = ssmbake_manifests::catalog()
+            .seal()
+            .iter()
+            .find_map(|rule| rule.pattern.clone())
+            .expect("a pattern");
+        assert_eq!(without_lines(keys.as_bytes(), &pattern), b"ssh-rsa AAA me@home\n");
+    }
+}

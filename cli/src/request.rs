@@ -48,6 +48,7 @@ pub(crate) fn build(
         region,
         version: version(&wanted.bucket.agent_version)?,
         sha256: wanted.sha256.as_deref().map(sha256).transpose()?,
+        signer: None,
         source: source(wanted.bucket.mirror.as_deref(), wanted.bucket.source),
         channel: wanted.channel.into(),
         target: wanted.target.into(),

@@ -167,25 +167,27 @@ pub fn change(
         kept.extend(expand(root, step, verified, host, &mut set)?);
     }
     let mut prepared = txn::prepare(root, set)?;
-    if prepared.is_empty() {
+    let old = receipt::read(root)?;
+    let package = verified.map(package_receipt);
+    // The same files may be there from elsewhere; from now on it is known what they are.
+    let is_news = package.is_some() && old.as_ref().and_then(|old| old.package.as_ref()) != package.as_ref();
+    if prepared.is_empty() && !is_news {
         return Ok(Outcome {
             changed: Vec::new(),
             kept,
-            receipt: receipt::read(root)?,
+            receipt: old,
         });
     }
-    let changed = prepared
+    let mut changed: Vec<RootPath> = prepared
         .changes()
         .iter()
         .map(|change| change.path.clone())
         .collect();
+    if changed.is_empty() {
+        changed.push(RootPath::fixed(receipt::PATH));
+    }
     let mut record = ChangeSet::default();
-    let receipt = receipt::record(
-        root,
-        prepared.changes(),
-        verified.map(package_receipt),
-        &mut record,
-    )?;
+    let receipt = receipt::record(root, prepared.changes(), package, &mut record)?;
     prepared.join(txn::prepare(root, record)?);
     for step in &plan.steps {
         if let Step::LabelFiles { policy } = step {

@@ -46,6 +46,7 @@ impl Pins {
         let locked = lock.find(&facts.os.value.id, facts.arch.value)?;
         request.version = VersionSpec::Exact(locked.version);
         request.sha256 = Some(locked.sha256.clone());
+        request.signer = Some(locked.signer.clone());
         if self.bundle.is_some() {
             request.source = Source::Mirror(bundle::BASE.to_owned());
         } else if wanted.bucket.mirror.is_none()

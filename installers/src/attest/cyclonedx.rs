@@ -34,14 +34,13 @@ pub(super) fn render(subject: &Subject<'_>) -> Value {
         }));
     }
     let root = format!("{}-{}", os.id, subject.facts.arch.value);
-    json!({
+    let mut document = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "serialNumber": format!("urn:uuid:{}", subject.uuid()),
         "version": 1,
         "metadata": {
-            "timestamp": subject.time(),
             "tools": { "components": [{
                 "type": "application",
                 "name": "ssmbake",
@@ -57,5 +56,9 @@ pub(super) fn render(subject: &Subject<'_>) -> Value {
         },
         "components": components,
         "dependencies": [{ "ref": root, "dependsOn": depends }],
-    })
+    });
+    if let Some(time) = subject.time() {
+        document["metadata"]["timestamp"] = time.into();
+    }
+    document
 }

@@ -72,13 +72,13 @@ pub fn provenance(subject: &Subject<'_>) -> Value {
 
 impl<'a> Subject<'a> {
     /// SOURCE_DATE_EPOCH, else the time of the package's signature: never the clock.
-    fn time(&self) -> String {
+    fn time(&self) -> Option<String> {
         let signed = self.package().and_then(|package| match &package.voucher {
             Voucher::Signature(by) => Some(by.signed_at),
             Voucher::Authenticode(by) => Some(by.signed_at),
             Voucher::PinnedDigest => None,
         });
-        instant(self.epoch.or(signed).unwrap_or(0))
+        self.epoch.or(signed).map(instant)
     }
 
     fn package(&self) -> Option<&'a PackageReceipt> {
@@ -124,7 +124,12 @@ impl<'a> Subject<'a> {
 
     /// A UUID of the whole, version 8.
     fn uuid(&self) -> String {
-        let text = format!("{} {} {}", self.digest(), self.time(), self.receipt.ssmbake);
+        let text = format!(
+            "{} {} {}",
+            self.digest(),
+            self.time().unwrap_or_default(),
+            self.receipt.ssmbake
+        );
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&Sha256::digest(text)[..16]);
         bytes[6] = bytes[6] & 0x0f | 0x80;

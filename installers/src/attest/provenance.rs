@@ -4,15 +4,18 @@ use serde_json::{Value, json};
 
 use super::{Subject, vouched};
 use crate::packages::PACKAGE;
+use crate::packages::deb::version::upstream;
 use crate::probe::Place;
 
-/// What `apply` does, as a kind of build: parameters as the request has them, results as the receipt has them.
+/// What `apply` does, as a kind of build: the package as the receipt has it, the rest of the parameters as the request has them.
 pub const BUILD_TYPE: &str = "https://ssmbake.invalid/apply/v1";
 
 pub(super) fn render(subject: &Subject<'_>) -> Value {
     let (os, request) = (&subject.facts.os.value, subject.request);
     let mut materials = Vec::new();
-    if let Some(package) = subject.package() {
+    // What was installed, perhaps by another run than this one: what this one asked for says nothing of it.
+    let package = subject.package();
+    if let Some(package) = package {
         materials.push(json!({
             "name": PACKAGE,
             "uri": package.url,
@@ -32,6 +35,10 @@ pub(super) fn render(subject: &Subject<'_>) -> Value {
         Place::Container => "container",
         Place::Live => "live",
     };
+    let metadata = match subject.time() {
+        Some(time) => json!({ "startedOn": time, "finishedOn": time }),
+        None => json!({}),
+    };
     json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{
@@ -45,9 +52,8 @@ pub(super) fn render(subject: &Subject<'_>) -> Value {
                 "externalParameters": {
                     "system": os.id,
                     "architecture": subject.facts.arch.value,
-                    "version": request.version.to_string(),
-                    "source": request.source,
-                    "region": request.region.as_ref().map(|region| region.id.as_str()),
+                    "version": package.map(|package| upstream(&package.version)),
+                    "source": package.map(|package| &package.url),
                     "target": request.target,
                     "settings": request.settings.iter().map(|edit| format!("{}.{}={}", edit.section, edit.key, edit.value)).collect::<Vec<_>>(),
                 },
@@ -59,7 +65,7 @@ pub(super) fn render(subject: &Subject<'_>) -> Value {
                     "id": "https://ssmbake.invalid/builder",
                     "version": { "ssmbake": subject.receipt.ssmbake },
                 },
-                "metadata": { "startedOn": subject.time(), "finishedOn": subject.time() },
+                "metadata": metadata,
             },
         },
     })

@@ -6,6 +6,7 @@ use super::{Subject, vouched};
 use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::receipt::PackageReceipt;
+use crate::supply::lockfile::instant;
 
 const IMAGE: &str = "SPDXRef-image";
 const AGENT: &str = "SPDXRef-agent";
@@ -15,6 +16,8 @@ pub(super) fn render(
     sha1: &dyn Fn(&str) -> Result<Option<String>, IoError>,
 ) -> Result<Value, IoError> {
     let os = &subject.facts.os.value;
+    // SPDX wants one of every document.
+    let created = subject.time().unwrap_or_else(|| instant(0));
     let mut packages = vec![image(subject)];
     let relation = |from: &str, kind: &str, to: &str| json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to });
     let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", IMAGE)];
@@ -47,7 +50,7 @@ pub(super) fn render(
         "name": format!("{PACKAGE} in {} ({})", os.name, subject.facts.arch.value),
         "documentNamespace": format!("https://ssmbake.invalid/spdx/{}", subject.uuid()),
         "creationInfo": {
-            "created": subject.time(),
+            "created": created,
             "creators": [format!("Tool: ssmbake-{}", subject.receipt.ssmbake)],
         },
         "packages": packages,

@@ -1,6 +1,7 @@
 //! Plan: request + facts + catalog → what to do. Pure: no file, network, environment or clock.
 
 mod channel;
+mod installed;
 mod request;
 mod step;
 
@@ -20,7 +21,6 @@ use crate::activation::FirstBoot;
 use crate::config::{self, Edit};
 use crate::digest::sha256_hex;
 use crate::packages::Registration;
-use crate::packages::deb::version::{compare, upstream};
 use crate::packages::rpm::database::Backend;
 use crate::probe::{ConfigFacts, Facts, PackageFacts};
 use crate::service::{Enablement, InstallChannel};
@@ -145,6 +145,10 @@ pub fn plan(
     let mut steps = Vec::new();
     match channel {
         InstallChannel::Package => steps.extend(package_steps(request, facts, catalog, os, &mut notes)?),
+        InstallChannel::Snap if request.sha256.is_some() => {
+            let hint = "leave out --sha256, or remove the snap and use --channel package";
+            return Err(conflict("the agent is a snap, and no package to pin", hint));
+        }
         InstallChannel::Snap => {
             notes.push("the agent is a snap: snapd installs and updates it, and not this plan".to_owned());
         }
@@ -340,7 +344,7 @@ fn package_steps(
     };
     if let VersionSpec::Exact(version) = version {
         check_version(version, request, catalog.agent(), os, notes)?;
-        if is_installed(version, request.downgrade, facts)? {
+        if installed::is_there(version, request, facts, notes)? {
             return Ok(Vec::new());
         }
     }
@@ -429,38 +433,6 @@ fn check_version(
         ));
     }
     Ok(())
-}
-
-/// Whether this very version is there and whole; an error when what is there must not be replaced.
-fn is_installed(version: AgentVersion, downgrade: Downgrade, facts: &Facts) -> Result<bool, PlanError> {
-    let Some(package) = facts
-        .agent
-        .package
-        .as_ref()
-        .filter(|package| package.is_installed())
-    else {
-        return Ok(false);
-    };
-    let order = compare(upstream(&package.version), &version.to_string());
-    if order.is_eq() && package.missing_file.is_none() {
-        return Ok(true);
-    }
-    if package.want == "hold" {
-        return Err(conflict(
-            format!("amazon-ssm-agent {} is on hold", package.version),
-            "release it with `apt-mark unhold amazon-ssm-agent` in the tree",
-        ));
-    }
-    if order.is_gt() && downgrade == Downgrade::Refuse {
-        return Err(conflict(
-            format!(
-                "amazon-ssm-agent {} is installed, which is newer than {version}",
-                package.version
-            ),
-            "use --allow-downgrade if that is meant",
-        ));
-    }
-    Ok(false)
 }
 
 fn base_url(request: &Request, agent: &AgentFacts) -> Result<String, PlanError> {

@@ -8,6 +8,7 @@ use ssmbake_manifests::{AgentFacts, AgentVersion, Region};
 use crate::activation;
 use crate::config::Edit;
 use crate::config::proxy::Proxy;
+use crate::supply::lockfile::Signer;
 use crate::trust::Anchor;
 
 /// Which version of the agent.
@@ -158,6 +159,9 @@ pub struct Request {
     pub version: VersionSpec,
     /// SHA-256 that the package must have, hex.
     pub sha256: Option<String>,
+    /// Who must have signed it, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Signer>,
     /// The bucket.
     pub source: Source,
     /// The install channel.

@@ -14,6 +14,7 @@ use crate::packages::rpm::database::{Database, DatabaseError};
 use crate::packages::rpm::header::Header;
 use crate::packages::rpm::register;
 use crate::packages::{PACKAGE, PackageError};
+use crate::receipt::{self, PackageReceipt};
 use crate::root::{Last, Root, RootPath};
 use crate::service::{Enablement, InstallChannel, online, systemd, upstart};
 
@@ -49,6 +50,12 @@ pub(super) fn look(
         },
         PackageFormat::Exe => (None, None),
     };
+    let package = package
+        .map(|package| {
+            let placed = placed(root, &package.version)?;
+            Ok::<_, IoError>(PackageFacts { placed, ..package })
+        })
+        .transpose()?;
     let snap = snap(root)?;
     let channel = match (&snap, &package) {
         (Some(snap), None) if !snap.is_seeded => InstallChannel::Snap,
@@ -93,7 +100,20 @@ fn deb(root: &Root) -> Result<Option<PackageFacts>, ProbeError> {
         want: record.want,
         state: record.state,
         missing_file,
+        placed: None,
     }))
+}
+
+/// What the receipt says of a package of this version.
+fn placed(root: &Root, version: &str) -> Result<Option<PackageReceipt>, IoError> {
+    let receipt = match receipt::read(root) {
+        Ok(receipt) => receipt,
+        // One that is none says nothing; `apply` stops at it, and `audit` names it.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => None,
+        Err(error) => return Err(error),
+    };
+    let package = receipt.and_then(|receipt| receipt.package);
+    Ok(package.filter(|package| package.version == version))
 }
 
 /// In rpm's database, or waiting for rpm's attention at first boot.
@@ -122,6 +142,7 @@ fn rpm(root: &Root, database: Option<&Database>) -> Result<Option<PackageFacts>,
         state: state.to_owned(),
         missing_file: missing_rpm_file(root, &header)?,
         record: Evidence::path(place, header.evr()),
+        placed: None,
     }))
 }
 

@@ -7,6 +7,7 @@ use ssmbake_manifests::{Arch, Capabilities, Family, Os, PackageFormat, ServiceMa
 
 use super::windows::WindowsFacts;
 use crate::packages::rpm::database::{Backend, Database};
+use crate::receipt::PackageReceipt;
 use crate::root::RootPath;
 use crate::selinux::Selinux;
 use crate::service::{Enablement, InstallChannel};
@@ -143,6 +144,9 @@ pub struct PackageFacts {
     pub missing_file: Option<String>,
     /// The record in the package database.
     pub record: Evidence,
+    /// What the receipt says that it was installed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed: Option<PackageReceipt>,
 }
 
 impl PackageFacts {

@@ -64,6 +64,7 @@ fn package(root: &Root, software: &Registry) -> Result<Option<PackageFacts>, Pro
         (None, Some(_)) => return Ok(None),
     };
     Ok(Some(PackageFacts {
+        placed: None,
         format: PackageFormat::Exe,
         version,
         want: "install".to_owned(),

@@ -98,7 +98,7 @@ impl Locked {
             size: verified.size(),
             sha256: verified.sha256(),
             systems: target.systems.clone(),
-            signer: signer(verified.voucher()),
+            signer: Signer::of(verified.voucher()),
         }
     }
 
@@ -123,7 +123,7 @@ impl Locked {
 
     /// Whether `verified` is this very package by this very signature.
     pub fn expect(&self, verified: &Verified) -> Result<(), LockError> {
-        let found = signer(verified.voucher());
+        let found = Signer::of(verified.voucher());
         for (field, wanted, found) in [
             ("SHA-256", self.sha256.clone(), verified.sha256()),
             ("size", self.size.to_string(), verified.size().to_string()),
@@ -138,20 +138,23 @@ impl Locked {
     }
 }
 
-fn signer(voucher: &Voucher) -> Signer {
-    match voucher {
-        Voucher::Signature(by) => Signer {
-            key: by.fingerprint.clone(),
-            at: instant(by.signed_at),
-        },
-        Voucher::Authenticode(by) => Signer {
-            key: format!("{}, certificate {}", by.name, by.certificate),
-            at: instant(by.signed_at),
-        },
-        Voucher::PinnedDigest => Signer {
-            key: "none".to_owned(),
-            at: String::new(),
-        },
+impl Signer {
+    /// Of what vouches for a package.
+    pub fn of(voucher: &Voucher) -> Self {
+        match voucher {
+            Voucher::Signature(by) => Self {
+                key: by.fingerprint.clone(),
+                at: instant(by.signed_at),
+            },
+            Voucher::Authenticode(by) => Self {
+                key: format!("{}, certificate {}", by.name, by.certificate),
+                at: instant(by.signed_at),
+            },
+            Voucher::PinnedDigest => Self {
+                key: "none".to_owned(),
+                at: String::new(),
+            },
+        }
     }
 }
 

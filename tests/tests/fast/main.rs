@@ -11,6 +11,7 @@ mod bootstrap;
 mod cli;
 mod corpus;
 mod detect;
+mod exact;
 mod hostile;
 mod hostile_rpm;
 mod keys;

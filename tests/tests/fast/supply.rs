@@ -12,7 +12,7 @@ use ssmbake_tests::{must, outcome, sha256, ssmbake};
 use tempfile::TempDir;
 
 /// A lock of the mirror's V1 for Debian 12.
-fn lock(mirror: &Mirror, dir: &Path) -> PathBuf {
+pub(crate) fn lock(mirror: &Mirror, dir: &Path) -> PathBuf {
     let path = dir.join("ssmbake.lock");
     let mut command = ssmbake(&["lock", "--os", "debian-12", "--arch", "amd64", "--version", V1]);
     command
@@ -22,21 +22,21 @@ fn lock(mirror: &Mirror, dir: &Path) -> PathBuf {
     path
 }
 
-fn bundle(lock: &Path, out: &Path) -> PathBuf {
+pub(crate) fn bundle(lock: &Path, out: &Path) -> PathBuf {
     let mut command = ssmbake(&["bundle", "create", "--lock"]);
     command.arg(lock).arg("--keyring").arg(&world().keyring);
     must(command.arg("--out").arg(out));
     out.to_owned()
 }
 
-fn apply(tree: &MiniTree, words: &[&str], file: &Path) -> std::process::Command {
+pub(crate) fn apply(tree: &MiniTree, words: &[&str], file: &Path) -> std::process::Command {
     let mut command = ssmbake(&["apply", "--region", "eu-west-1", "--root"]);
     command.arg(tree.path()).args(words).arg(file);
     command.arg("--keyring").arg(&world().keyring);
     command
 }
 
-fn place() -> TempDir {
+pub(crate) fn place() -> TempDir {
     tempfile::tempdir().expect("directory")
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ssmbake_installers::acquire::Address;
 use ssmbake_installers::activation;
 use ssmbake_installers::config;
 use ssmbake_installers::config::proxy::Proxy;
@@ -49,7 +50,7 @@ pub(crate) fn build(
         version: version(&wanted.bucket.agent_version)?,
         sha256: wanted.sha256.as_deref().map(sha256).transpose()?,
         signer: None,
-        source: source(wanted.bucket.mirror.as_deref(), wanted.bucket.source),
+        source: source(wanted.bucket.mirror.as_ref(), wanted.bucket.source),
         channel: wanted.channel.into(),
         target: wanted.target.into(),
         downgrade: match wanted.allow_downgrade {
@@ -163,9 +164,9 @@ pub(crate) fn web_url(text: &str) -> Result<String, Failure> {
     }
 }
 
-pub(crate) fn source(mirror: Option<&str>, source: SourceArg) -> Source {
+pub(crate) fn source(mirror: Option<&Address>, source: SourceArg) -> Source {
     match (mirror, source) {
-        (Some(url), _) => Source::Mirror(url.to_owned()),
+        (Some(url), _) => Source::Mirror(url.as_str().to_owned()),
         (None, SourceArg::Global) => Source::Global,
         (None, SourceArg::Regional) => Source::Regional,
     }

@@ -58,6 +58,7 @@ pub enum Certificate {
 struct State {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     faults: Mutex<BTreeMap<String, Fault>>,
+    guard: Mutex<Option<(String, String)>>,
     requests: AtomicUsize,
     ranges: AtomicUsize,
     proxied: AtomicUsize,
@@ -187,6 +188,12 @@ impl Mirror {
         self.put("latest/VERSION", format!("{version}\n"));
     }
 
+    /// Serves only who says this in `Authorization:` and in the query.
+    pub fn guard(&self, authorization: &str, query: &str) {
+        let wanted = (authorization.to_owned(), query.to_owned());
+        *self.state.guard.lock().expect("lock") = Some(wanted);
+    }
+
     /// Makes requests for `path` go wrong.
     pub fn fault(&self, path: &str, fault: Fault) {
         self.state
@@ -231,11 +238,16 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut request = String::new();
     reader.read_line(&mut request)?;
-    let mut from = 0;
+    let (mut from, mut authorization) = (0, String::new());
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
             break;
+        }
+        if let Some((name, value)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            authorization = value.trim().to_owned();
         }
         if let Some(range) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
             from = range.trim().trim_end_matches('-').parse().unwrap_or(0);
@@ -248,7 +260,13 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
         state.proxied.fetch_add(1, Ordering::SeqCst);
         place = rest.split_once('/').map_or("", |(_, path)| path);
     }
-    let path = place.trim_start_matches('/').to_owned();
+    let (path, query) = place.split_once('?').unwrap_or((place, ""));
+    let path = path.trim_start_matches('/').to_owned();
+    let guard = state.guard.lock().expect("lock").clone();
+    if guard.is_some_and(|wanted| wanted != (authorization, query.to_owned())) {
+        let answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return reader.get_mut().write_all(answer.as_bytes());
+    }
     let file = state.files.lock().expect("lock").get(&path).cloned();
     let fault = take_fault(state, &path);
     let out = reader.get_mut();

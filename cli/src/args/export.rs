@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Id, ValueEnum};
 
+use ssmbake_installers::acquire::Address;
+use ssmbake_installers::acquire::address::shown;
+
 use super::{ApplyArgs, Cli};
 
 pub(super) const EXPORT_EXAMPLE: &str = "Options that a format has no use for are refused, and left out where they come from a variable.
@@ -230,7 +233,11 @@ impl Told {
         }
         for value in given.get_raw(id.as_str()).into_iter().flatten() {
             self.words.push(format!("--{long}"));
-            self.words.push(value.to_string_lossy().into_owned());
+            let value = value.to_string_lossy();
+            self.words.push(match given.try_get_one::<Address>(id.as_str()) {
+                Ok(_) => shown(&value),
+                Err(_) => value.into_owned(),
+            });
         }
     }
 }

@@ -5,7 +5,8 @@ mod supply;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
+use ssmbake_installers::acquire::{Address, Secret};
 
 pub use export::*;
 pub use supply::*;
@@ -20,6 +21,21 @@ pub struct Cli {
     /// The verb.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The secrets of all URLs that are named, whichever option names them.
+pub fn secrets(matches: &ArgMatches) -> Vec<Secret> {
+    let mut found = Vec::new();
+    for id in matches.ids() {
+        // Most are of another type.
+        if let Ok(Some(addresses)) = matches.try_get_many::<Address>(id.as_str()) {
+            found.extend(addresses.filter_map(Address::secret).cloned());
+        }
+    }
+    if let Some((_, below)) = matches.subcommand() {
+        found.extend(secrets(below));
+    }
+    found
 }
 
 const EXAMPLES: &str = "Examples:
@@ -251,7 +267,7 @@ pub struct AuditArgs {
     pub output_bucket: Option<String>,
     /// The agent must be the one that this file locks
     #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL")]
-    pub lock: Option<String>,
+    pub lock: Option<Address>,
     /// How long to wait.
     #[command(flatten)]
     pub patience: Patience,
@@ -312,7 +328,7 @@ pub struct Wanted {
     pub sha256: Option<String>,
     /// Take exactly the package that this file locks for the system, or exit with 5
     #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL", conflicts_with_all = ["agent_version", "sha256"])]
-    pub lock: Option<String>,
+    pub lock: Option<Address>,
     /// Take the package from this bundle, and ask no network
     #[arg(
         long,

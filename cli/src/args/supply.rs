@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use ssmbake_installers::acquire::Address;
+
 use super::SourceArg;
 
 /// How packages are downloaded and whose signatures count.
@@ -48,7 +50,7 @@ pub struct Bucket {
     pub source: SourceArg,
     /// A mirror of AWS's bucket; plain http is allowed here, the signature still decides
     #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
-    pub mirror: Option<String>,
+    pub mirror: Option<Address>,
 }
 
 /// Which packages.
@@ -136,7 +138,7 @@ pub struct BundleCreateArgs {
         default_value = "ssmbake.lock",
         value_name = "FILE|URL"
     )]
-    pub lock: String,
+    pub lock: Address,
     /// The bundle
     #[arg(
         long,
@@ -147,7 +149,7 @@ pub struct BundleCreateArgs {
     pub out: PathBuf,
     /// Fetch from this mirror instead of where the lock was made
     #[arg(long, env = "SSMBAKE_MIRROR", value_name = "URL")]
-    pub mirror: Option<String>,
+    pub mirror: Option<Address>,
     /// The way there.
     #[command(flatten)]
     pub download: Download,
@@ -185,7 +187,7 @@ pub struct MirrorSyncArgs {
     pub to: String,
     /// Mirror what this file locks
     #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL", conflicts_with_all = ["os", "agent_version"])]
-    pub lock: Option<String>,
+    pub lock: Option<Address>,
     /// Which packages, without a lock.
     #[command(flatten)]
     pub choice: Choice,
@@ -230,7 +232,7 @@ pub enum OfferArg {
 pub struct Trust {
     /// Use the facts of this signed catalog, a file or a URL, instead of those that are built in; its signature is beside it, FILE.sigstore.json
     #[arg(long, global = true, env = "SSMBAKE_CATALOG", value_name = "FILE|URL")]
-    pub catalog: Option<String>,
+    pub catalog: Option<Address>,
     /// Take a lock or a bundle only with a signature beside it, FILE.sigstore.json
     #[arg(long, global = true, env = "SSMBAKE_REQUIRE_SIGNATURE")]
     pub require_signature: bool,
@@ -281,7 +283,7 @@ pub enum CatalogCommand {
     Verify {
         /// The catalog
         #[arg(value_name = "FILE|URL")]
-        file: String,
+        file: Address,
     },
     /// Say which facts are in use
     Show,

@@ -37,7 +37,7 @@ impl Session<'_> {
                 .extend(audit::live::audit(&root, &facts, self.catalog, &settings)?);
         }
         if let Some(place) = &args.lock {
-            let lock = self.read_lock(place)?;
+            let lock = self.read_lock(place.as_str())?;
             report
                 .checks
                 .push(audit::locked(&root, &facts, self.catalog, &lock)?);

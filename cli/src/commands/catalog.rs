@@ -38,7 +38,7 @@ impl Session<'_> {
         let Some(place) = &self.cli.common.trust.catalog else {
             return Ok(None);
         };
-        let (document, catalog, _) = self.verified_catalog(place)?;
+        let (document, catalog, _) = self.verified_catalog(place.as_str())?;
         self.console.event(
             "catalog",
             &format!("catalog {} of {}", document.serial, document.issued),
@@ -196,6 +196,7 @@ impl Session<'_> {
             timeout: TIMEOUT,
             retries: RETRIES,
             interrupt: self.interrupt.clone(),
+            secrets: self.secrets.clone(),
         })?;
         Ok(transport.get_small(place, LIMIT)?)
     }
@@ -204,7 +205,7 @@ impl Session<'_> {
         match command {
             CatalogCommand::Export(args) => self.export_catalog(args),
             CatalogCommand::Verify { file } => {
-                let (document, _, by) = self.verified_catalog(file)?;
+                let (document, _, by) = self.verified_catalog(file.as_str())?;
                 let text = format!(
                     "catalog {} of {}, good until {}: signed {by}\n",
                     document.serial, document.issued, document.expires

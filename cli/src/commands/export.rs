@@ -29,6 +29,10 @@ impl Session<'_> {
         if matches!(args.format, FormatArg::Iam | FormatArg::Cloudformation) {
             return self.account(args);
         }
+        if !self.secrets.is_empty() {
+            self.console
+                .warn("user name, password and query of a URL are not exported: let the other machine have them by itself");
+        }
         match snippet_of(args.format) {
             Some(snippet) => self.snippet(snippet, args, &told.words),
             None => self.script(args),

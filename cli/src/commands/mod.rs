@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, CommandFactory};
 use serde_json::{Value, json};
+use ssmbake_installers::acquire::{Secret, address};
 use ssmbake_installers::apply::{ApplyError, Host};
 use ssmbake_installers::attest::{self, Sbom, Subject};
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::interrupt::Interrupt;
 use ssmbake_installers::locks::{self, Locks};
 use ssmbake_installers::packages::rpm::program::host_backend;
-use ssmbake_installers::plan::{Carrier, Plan, Request};
+use ssmbake_installers::plan::{Carrier, Plan, Request, Source};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
 use ssmbake_installers::txn::{self, Settled};
@@ -30,7 +31,7 @@ use ssmbake_manifests::{Catalog, install};
 use self::network::Network;
 use self::supply::Pins;
 use crate::Environment;
-use crate::args::{ApplyArgs, Cli, Command, MirrorCommand, PlanOf, Wanted, told};
+use crate::args::{ApplyArgs, Cli, Command, MirrorCommand, PlanOf, Wanted, secrets, told};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::render::{self, Detail};
@@ -68,6 +69,7 @@ pub(crate) fn run(
     let mut session = Session {
         cli,
         interrupt: interrupt.clone(),
+        secrets: secrets(matches),
         environment,
         console,
         catalog: ssmbake_manifests::catalog(),
@@ -112,6 +114,8 @@ struct Session<'a> {
     console: &'a Console,
     catalog: &'static Catalog,
     interrupt: Interrupt,
+    /// Of the URLs on the command line.
+    secrets: Vec<Secret>,
 }
 
 impl Session<'_> {
@@ -389,7 +393,11 @@ impl Session<'_> {
                 hint,
             ));
         }
-        Ok(plan.request)
+        let mut request = plan.request;
+        if let Source::Mirror(url) = &mut request.source {
+            *url = address::shown(url);
+        }
+        Ok(request)
     }
 
     fn revert(&self) -> Result<u8, Failure> {

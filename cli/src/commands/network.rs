@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use ssmbake_installers::acquire::{
     self, FetchRequest, KeyRing, Origin, ProxySettings, Transport, TransportOptions, Verified, Voucher,
+    address,
 };
 use ssmbake_installers::error::IoError;
 use ssmbake_installers::plan::{Plan, Step, VersionSpec};
@@ -204,6 +205,7 @@ impl<'a> Network<'a> {
             timeout: Duration::from_secs(self.args.timeout),
             retries: self.args.retries,
             interrupt: self.session.interrupt.clone(),
+            secrets: self.session.secrets.clone(),
         })?)
     }
 }
@@ -237,7 +239,7 @@ impl Session<'_> {
             let hint = "an activation is a secret: give an https URL";
             return Err(Failure::new(
                 exit::USAGE,
-                format!("`{url}` is no https URL"),
+                format!("`{}` is no https URL", address::shown(url)),
                 hint,
             ));
         }
@@ -247,6 +249,7 @@ impl Session<'_> {
             timeout: ACTIVATION_TIMEOUT,
             retries: 0,
             interrupt: self.interrupt.clone(),
+            secrets: self.secrets.clone(),
         })?;
         let bytes = transport.get_small(url, ACTIVATION_LIMIT)?;
         self.console.raw(&String::from_utf8_lossy(&bytes));

@@ -28,7 +28,7 @@ impl Pins {
         let bundle = wanted.bundle.as_deref();
         let bundle = bundle.map(|path| session.open_bundle(path)).transpose()?;
         let lock = match (&wanted.lock, &bundle) {
-            (Some(place), _) => Some(session.read_lock(place)?),
+            (Some(place), _) => Some(session.read_lock(place.as_str())?),
             (None, Some(bundle)) => Some(bundle.lock().clone()),
             (None, None) => None,
         };
@@ -123,7 +123,7 @@ impl Session<'_> {
             &mut warnings,
         )?;
         warnings.iter().for_each(|warning| self.console.warn(warning));
-        let source = request::source(choice.bucket.mirror.as_deref(), choice.bucket.source);
+        let source = request::source(choice.bucket.mirror.as_ref(), choice.bucket.source);
         let base = source.base_url(region.as_ref(), self.catalog.agent());
         base.ok_or_else(|| {
             Failure::new(
@@ -272,11 +272,11 @@ impl Session<'_> {
 
     pub(super) fn sync_mirror(&self, args: &MirrorSyncArgs) -> Result<u8, Failure> {
         let network = Network::new(self, &args.download);
-        let mirror = args.choice.bucket.mirror.as_deref();
-        let base = mirror.map(|url| url.trim_end_matches('/').to_owned());
+        let mirror = args.choice.bucket.mirror.as_ref();
+        let base = mirror.map(|url| url.as_str().trim_end_matches('/').to_owned());
         let wanted: Vec<mirror::Wanted> = match &args.lock {
             Some(path) => {
-                let lock = self.read_lock(path)?;
+                let lock = self.read_lock(path.as_str())?;
                 let from = |locked| mirror::Wanted::Locked(locked, base.clone());
                 lock.package.into_iter().map(from).collect()
             }
@@ -319,7 +319,7 @@ impl Session<'_> {
     }
 
     fn create_bundle(&self, args: &BundleCreateArgs) -> Result<u8, Failure> {
-        let lock = self.read_lock(&args.lock)?;
+        let lock = self.read_lock(args.lock.as_str())?;
         let network = Network::new(self, &args.download);
         let (ring, temp_dir) = (network.ring()?, self.temp_dir());
         let document: Document = self.catalog.own_document();
@@ -327,7 +327,7 @@ impl Session<'_> {
             lock: &lock,
             document: &document,
         };
-        let mirror = args.mirror.as_deref().map(|url| url.trim_end_matches('/'));
+        let mirror = args.mirror.as_ref().map(|url| url.as_str().trim_end_matches('/'));
         bundle::create(&network.supplier(&ring, &temp_dir)?, contents, mirror, &args.out)?;
         let text = format!(
             "bundled {} packages in {}\n{}",

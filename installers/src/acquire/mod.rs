@@ -1,5 +1,6 @@
 //! Acquire: get, verify, read. Ends before the first write to the target; the only phase with a network.
 
+pub mod address;
 pub mod authenticode;
 mod cms;
 pub mod openpgp;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use ssmbake_manifests::{AgentFacts, AgentVersion, Arch, Channel, PackageFormat};
 
+pub use address::{Address, Secret};
 use openpgp::Check;
 pub use openpgp::{KeyRing, KeyRingError};
 pub use transport::{NetworkError, Progress, ProxySettings, Sink, Transport, TransportOptions};

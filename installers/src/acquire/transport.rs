@@ -9,6 +9,7 @@ use reqwest::{Client, NoProxy, Response, StatusCode, redirect};
 use url::Url;
 
 use super::Origin;
+use super::address::{self, Secret};
 use crate::interrupt::Interrupt;
 use crate::tls::{self, Trust};
 
@@ -42,6 +43,8 @@ pub struct TransportOptions {
     pub retries: u32,
     /// Ends it early.
     pub interrupt: Interrupt,
+    /// What requests to some places carry.
+    pub secrets: Vec<Secret>,
 }
 
 /// What became of a request.
@@ -137,6 +140,7 @@ pub struct Transport {
     timeout: Duration,
     retries: u32,
     interrupt: Interrupt,
+    secrets: Vec<Secret>,
 }
 
 enum Failure {
@@ -182,7 +186,15 @@ impl Transport {
             timeout: options.timeout,
             retries: options.retries,
             interrupt: options.interrupt.clone(),
+            secrets: options.secrets.clone(),
         })
+    }
+
+    /// What to ask for: the URL, and what belongs to its place.
+    fn parse(&self, text: &str) -> Result<Url, NetworkError> {
+        let mut url = parse(text)?;
+        self.secrets.iter().for_each(|secret| secret.join(&mut url));
+        Ok(url)
     }
 
     fn bounded<T>(
@@ -238,7 +250,7 @@ impl Transport {
         let mut body = response.bytes_stream();
         let mut bytes = Vec::new();
         while let Some(chunk) = body.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| again(&error))?);
+            bytes.extend_from_slice(&chunk.map_err(again)?);
             if bytes.len() as u64 > limit {
                 return Err(Failure::Final(NetworkError::TooLarge {
                     url: shown(url),
@@ -295,7 +307,7 @@ impl Transport {
         progress.started(url.path().rsplit('/').next().unwrap_or(""), total);
         let mut body = response.bytes_stream();
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| again(&error))?;
+            let chunk = chunk.map_err(again)?;
             if partial.have + chunk.len() as u64 > limit {
                 return Err(too_large());
             }
@@ -316,7 +328,7 @@ impl Transport {
 
 impl Origin for Transport {
     fn get_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, NetworkError> {
-        let url = parse(url)?;
+        let url = self.parse(url)?;
         self.bounded(
             &url,
             self.retrying(&url, None, async |_| self.read_all(&url, limit).await),
@@ -331,7 +343,7 @@ impl Origin for Transport {
         limit: u64,
         progress: &dyn Progress,
     ) -> Result<(), NetworkError> {
-        let url = parse(url)?;
+        let url = self.parse(url)?;
         let mut partial = Partial::default();
         let attempt = async |_| self.stream(&url, sink, limit, &mut partial, progress).await;
         self.bounded(&url, self.retrying(&url, Some(progress), attempt))?;
@@ -364,7 +376,7 @@ fn continues(response: &Response, partial: &Partial) -> bool {
 }
 
 fn accept(url: &Url, sent: Result<Response, reqwest::Error>) -> Result<Response, Failure> {
-    let response = sent.map_err(|error| again(&error))?;
+    let response = sent.map_err(again)?;
     let status = response.status();
     match status.as_u16() {
         200 | 206 => Ok(response),
@@ -392,9 +404,9 @@ fn accept(url: &Url, sent: Result<Response, reqwest::Error>) -> Result<Response,
     }
 }
 
-fn again(error: &reqwest::Error) -> Failure {
+fn again(error: reqwest::Error) -> Failure {
     Failure::Again {
-        why: chain(error),
+        why: chain(&error.without_url()),
         status: None,
         after: None,
     }
@@ -416,7 +428,8 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
 }
 
 fn parse(text: &str) -> Result<Url, NetworkError> {
-    let url = Url::parse(text).map_err(|_| NetworkError::Url(text.chars().take(120).collect()))?;
+    let url =
+        Url::parse(text).map_err(|_| NetworkError::Url(address::shown(text).chars().take(120).collect()))?;
     match url.scheme() {
         "https" | "http" if url.host_str().is_some() => Ok(url),
         _ => Err(NetworkError::Url(shown(&url))),

@@ -5,7 +5,7 @@ use ssmbake_manifests::{AgentVersion, Arch, PackageFormat};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::acquire::{Verified, Voucher};
+use crate::acquire::{Verified, Voucher, address};
 use crate::supply::Target;
 
 /// The version of the file's shape.
@@ -185,7 +185,7 @@ impl LockFile {
     /// Reads one.
     pub fn parse(text: &str) -> Result<Self, LockError> {
         let malformed = |why: String| LockError::Malformed(why);
-        let lock: Self = toml::from_str(text).map_err(|error| malformed(error.message().to_owned()))?;
+        let mut lock: Self = toml::from_str(text).map_err(|error| malformed(error.message().to_owned()))?;
         if lock.schema != SCHEMA {
             let why = format!("its schema is {}, this ssmbake reads {SCHEMA}", lock.schema);
             return Err(malformed(why));
@@ -199,7 +199,8 @@ impl LockFile {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
-        for one in &lock.package {
+        for one in &mut lock.package {
+            one.url = address::shown(&one.url);
             let is_digest = one.sha256.len() == 64
                 && one
                     .sha256

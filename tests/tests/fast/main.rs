@@ -21,6 +21,7 @@ mod readme;
 mod rpm;
 mod rpmdb;
 mod seal;
+mod secrets;
 mod selinux;
 mod supply;
 mod trust;

@@ -38,6 +38,7 @@ pub(crate) fn host() -> Host {
 pub(crate) fn verified(root: &Root, mirror: &Mirror, plan: &Plan) -> Verified {
     let options = TransportOptions {
         interrupt: Interrupt::new(),
+        secrets: Vec::new(),
         roots_der: Vec::new(),
         proxy: Default::default(),
         timeout: std::time::Duration::from_secs(30),

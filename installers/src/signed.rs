@@ -21,6 +21,9 @@ use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, Verifier}
 
 use crate::digest::read_through;
 
+/// What a signature's name adds to that of its file.
+pub const BESIDE: &str = ".sigstore.json";
+
 /// Whose signature counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signer {

@@ -185,7 +185,7 @@ pub struct MirrorSyncArgs {
     /// A directory, or s3://BUCKET/PREFIX with credentials, region and endpoint from AWS_… variables
     #[arg(long, env = "SSMBAKE_TO", value_name = "PLACE")]
     pub to: String,
-    /// Mirror what this file locks
+    /// Mirror what this file locks, and offer it as ssmbake.lock where its signature is beside it
     #[arg(long, env = "SSMBAKE_LOCK", value_name = "FILE|URL", conflicts_with_all = ["os", "agent_version"])]
     pub lock: Option<Address>,
     /// Which packages, without a lock.
@@ -233,7 +233,7 @@ pub struct Trust {
     /// Use the facts of this signed catalog, a file or a URL, instead of those that are built in; its signature is beside it, FILE.sigstore.json
     #[arg(long, global = true, env = "SSMBAKE_CATALOG", value_name = "FILE|URL")]
     pub catalog: Option<Address>,
-    /// Take a lock or a bundle only with a signature beside it, FILE.sigstore.json
+    /// Take a lock or a bundle only with a signature beside it, FILE.sigstore.json, and of a mirror only what its signed ssmbake.lock locks; a named signer implies it for locks and bundles
     #[arg(long, global = true, env = "SSMBAKE_REQUIRE_SIGNATURE")]
     pub require_signature: bool,
     /// The public key that signs them, PEM

@@ -1,19 +1,20 @@
 //! Catalogs that are newer than this program, and whose signature makes them, locks and bundles count.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use ssmbake_installers::acquire::{Origin, Transport, TransportOptions};
+use ssmbake_installers::acquire::{NetworkError, Origin, Transport, TransportOptions};
 use ssmbake_installers::signed::{self, Signer};
 use ssmbake_installers::supply::lockfile::{instant, seconds};
 use ssmbake_manifests::{Catalog, Document, hex};
 
 use super::Session;
 use super::network::{proxy_settings, roots_der};
-use crate::args::{CatalogCommand, CatalogExportArgs};
+use crate::args::{CatalogCommand, CatalogExportArgs, Command, MirrorCommand};
 use crate::exit::{self, Failure};
 use crate::host;
 
@@ -21,8 +22,6 @@ use crate::host;
 const LIMIT: u64 = 16 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const RETRIES: u32 = 3;
-/// What a signature's name adds to its file's.
-const SIGNATURE: &str = ".sigstore.json";
 
 /// The newest catalog that this machine has taken.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +29,10 @@ const SIGNATURE: &str = ".sigstore.json";
 struct Seen {
     serial: u64,
     sha256: String,
+}
+
+fn is_url(place: &str) -> bool {
+    place.starts_with("https://") || place.starts_with("http://")
 }
 
 impl Session<'_> {
@@ -159,7 +162,17 @@ impl Session<'_> {
         };
         let root = &self.cli.common.trust.trusted_root;
         let root = root.as_deref().map(host::read).transpose()?;
-        let signature = self.read_place(&format!("{place}{SIGNATURE}"))?;
+        let Some(signature) = self.signature_of(place)? else {
+            let what = format!(
+                "`{place}` is not signed: `{place}{}` is not there",
+                signed::BESIDE
+            );
+            return Err(Failure::new(
+                exit::VERIFICATION,
+                what,
+                "do not use it, or sign it",
+            ));
+        };
         let by = signed::verify(file, &signature, &signer, root.as_deref());
         by.map_err(|error| match error {
             signed::SignedError::Unusable { .. } => {
@@ -171,9 +184,10 @@ impl Session<'_> {
         })
     }
 
-    /// Checks a lock's or a bundle's signature where it has to have one.
+    /// Checks a lock's or a bundle's signature where it has to have one: who names a signer wants a signature.
     pub(super) fn check_signed(&self, place: &str, file: impl std::io::Read) -> Result<(), Failure> {
-        if !self.cli.common.trust.require_signature {
+        let trust = &self.cli.common.trust;
+        if !trust.require_signature && trust.signer_key.is_none() && trust.signer_identity.is_none() {
             return Ok(());
         }
         let by = self.verify_signature(place, file)?;
@@ -187,18 +201,53 @@ impl Session<'_> {
 
     /// A file, or what a server has.
     pub(super) fn read_place(&self, place: &str) -> Result<Vec<u8>, Failure> {
-        if !place.starts_with("https://") && !place.starts_with("http://") {
-            return Ok(host::read(place.as_ref())?);
+        match is_url(place) {
+            true => Ok(self.server()?.get_small(place, LIMIT)?),
+            false => Ok(host::read(place.as_ref())?),
         }
-        let transport = Transport::new(&TransportOptions {
-            roots_der: roots_der(self, &[])?,
+    }
+
+    /// The signature beside a file, where there is one.
+    pub(super) fn signature_of(&self, place: &str) -> Result<Option<Vec<u8>>, Failure> {
+        self.read_if_there(&format!("{place}{}", signed::BESIDE))
+    }
+
+    /// As [`Self::read_place`], where there is something.
+    pub(super) fn read_if_there(&self, place: &str) -> Result<Option<Vec<u8>>, Failure> {
+        if is_url(place) {
+            return match self.server()?.get_small(place, LIMIT) {
+                Err(NetworkError::NotFound { .. }) => Ok(None),
+                got => Ok(Some(got?)),
+            };
+        }
+        match host::read(place.as_ref()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(read?)),
+        }
+    }
+
+    fn server(&self) -> Result<Transport, Failure> {
+        Ok(Transport::new(&TransportOptions {
+            roots_der: roots_der(self, self.ca_files())?,
             proxy: proxy_settings(self, None),
             timeout: TIMEOUT,
             retries: RETRIES,
             interrupt: self.interrupt.clone(),
             secrets: self.secrets.clone(),
-        })?;
-        Ok(transport.get_small(place, LIMIT)?)
+        })?)
+    }
+
+    /// The CAs that this verb was told of.
+    fn ca_files(&self) -> &[PathBuf] {
+        match &self.cli.command {
+            Command::Apply(args) => &args.download.ca_file,
+            Command::Export(args) => &args.apply.download.ca_file,
+            Command::Lock(args) => &args.download.ca_file,
+            Command::Mirror {
+                command: MirrorCommand::Sync(args),
+            } => &args.download.ca_file,
+            _ => &[],
+        }
     }
 
     pub(super) fn catalog_verb(&self, command: &CatalogCommand) -> Result<u8, Failure> {

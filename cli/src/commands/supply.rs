@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use ssmbake_installers::plan::{Request, Source, VersionSpec};
 use ssmbake_installers::probe::Facts;
-use ssmbake_installers::supply::lockfile::seconds;
+use ssmbake_installers::supply::lockfile::{self, seconds};
 use ssmbake_installers::supply::mirror::{self, Item, Mirror, Placed};
 use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Target, bundle};
 use ssmbake_manifests::{AgentVersion, Arch, Channel, Document, Os, PackageFormat};
@@ -30,6 +30,9 @@ impl Pins {
         let lock = match (&wanted.lock, &bundle) {
             (Some(place), _) => Some(session.read_lock(place.as_str())?),
             (None, Some(bundle)) => Some(bundle.lock().clone()),
+            (None, None) if session.cli.common.trust.require_signature => {
+                Some(session.read_mirrors_lock(wanted)?)
+            }
             (None, None) => None,
         };
         Ok(Self { lock, bundle })
@@ -44,6 +47,22 @@ impl Pins {
     ) -> Result<Option<Locked>, Failure> {
         let Some(lock) = &self.lock else { return Ok(None) };
         let locked = lock.find(&facts.os.value.id, facts.arch.value)?;
+        let is_other = matches!(request.version, VersionSpec::Exact(named) if named != locked.version)
+            || request
+                .sha256
+                .as_ref()
+                .is_some_and(|named| *named != locked.sha256);
+        if is_other {
+            let what = format!(
+                "the lock has {} ({}), and another is named",
+                locked.version, locked.sha256
+            );
+            return Err(Failure::new(
+                exit::VERIFICATION,
+                what,
+                "leave out version and digest, or lock anew",
+            ));
+        }
         request.version = VersionSpec::Exact(locked.version);
         request.sha256 = Some(locked.sha256.clone());
         request.signer = Some(locked.signer.clone());
@@ -68,9 +87,36 @@ fn channel_of(offer: &OfferArg) -> Channel {
 impl Session<'_> {
     /// A lock, and its signature where it has to have one.
     pub(super) fn read_lock(&self, place: &str) -> Result<LockFile, Failure> {
+        Ok(self.lock_of(place)?.0)
+    }
+
+    /// And its bytes.
+    fn lock_of(&self, place: &str) -> Result<(LockFile, Vec<u8>), Failure> {
         let bytes = self.read_place(place)?;
-        self.check_signed(place, &bytes[..])?;
-        Ok(LockFile::parse(&String::from_utf8_lossy(&bytes))?)
+        Ok((self.checked_lock(place, &bytes)?, bytes))
+    }
+
+    fn checked_lock(&self, place: &str, bytes: &[u8]) -> Result<LockFile, Failure> {
+        self.check_signed(place, bytes)?;
+        Ok(LockFile::parse(&String::from_utf8_lossy(bytes))?)
+    }
+
+    /// The lock that a mirror offers: the only thing of it that can be signed.
+    fn read_mirrors_lock(&self, wanted: &Wanted) -> Result<LockFile, Failure> {
+        let Some(url) = &wanted.bucket.mirror else {
+            return Err(Failure::new(
+                exit::USAGE,
+                "a signature is required, and nothing is named that could be signed",
+                "name --lock, --bundle, or a --mirror that was made with a signed lock",
+            ));
+        };
+        let place = format!("{}/{}", url.as_str().trim_end_matches('/'), lockfile::NAME);
+        let Some(bytes) = self.read_if_there(&place)? else {
+            let what = format!("the mirror has no `{place}` that could be signed");
+            let hint = "publish it with `mirror sync --lock`, its signature beside it";
+            return Err(Failure::new(exit::VERIFICATION, what, hint));
+        };
+        self.checked_lock(&place, &bytes)
     }
 
     fn open_bundle(&self, path: &Path) -> Result<Bundle, Failure> {
@@ -274,11 +320,18 @@ impl Session<'_> {
         let network = Network::new(self, &args.download);
         let mirror = args.choice.bucket.mirror.as_ref();
         let base = mirror.map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let mut signed_lock = None;
         let wanted: Vec<mirror::Wanted> = match &args.lock {
-            Some(path) => {
-                let lock = self.read_lock(path.as_str())?;
+            Some(place) => {
+                let place = place.as_str();
+                let (lock, bytes) = self.lock_of(place)?;
+                signed_lock = self.signature_of(place)?.map(|signature| (bytes, signature));
                 let from = |locked| mirror::Wanted::Locked(locked, base.clone());
                 lock.package.into_iter().map(from).collect()
+            }
+            None if self.cli.common.trust.require_signature => {
+                let what = "a signature is required, and no lock is named that could be signed";
+                return Err(Failure::new(exit::USAGE, what, "name --lock"));
             }
             None => {
                 let base = self.base_of(&args.choice)?;
@@ -296,26 +349,32 @@ impl Session<'_> {
         let (ring, temp_dir) = (network.ring()?, self.temp_dir());
         let roots = roots_der(self, &args.download.ca_file)?;
         let to = Mirror::open(&args.to, self.environment, &roots, args.download.retries)?;
-        let told = |item: Item<'_>, placed| {
-            let (what, detail) = match item {
-                Item::Package(locked) => (format!("{} {}", locked.version, locked.folder), json!(locked)),
-                Item::Other(path) => (path.to_owned(), json!({ "path": path })),
-            };
-            let event = |name, word| self.console.event(name, &format!("{what} {word}"), detail);
-            match placed {
-                Placed::Kept => event("kept", "is there"),
-                Placed::Written => event("written", "is there now"),
-                Placed::LeftOut => {
-                    let why = format!("left out: {what} was published without a signature");
-                    self.console.warn(&why);
-                }
-            }
-        };
         let supplier = network.supplier(&ring, &temp_dir)?;
+        let told = |item: Item<'_>, placed| self.tell_placed(item, placed);
         let lock = to.sync(&supplier, &wanted, &offer, args.jobs, &told)?;
+        if let Some((bytes, signature)) = signed_lock {
+            to.offer_lock(bytes, signature)?;
+        }
         let text = format!("{} packages are in {}\n", lock.package.len(), args.to);
         self.finish(&text, &lock)?;
         Ok(exit::OK)
+    }
+
+    /// What became of a file of a mirror.
+    fn tell_placed(&self, item: Item<'_>, placed: Placed) {
+        let (what, detail) = match item {
+            Item::Package(locked) => (format!("{} {}", locked.version, locked.folder), json!(locked)),
+            Item::Other(path) => (path.to_owned(), json!({ "path": path })),
+        };
+        let event = |name, word| self.console.event(name, &format!("{what} {word}"), detail);
+        match placed {
+            Placed::Kept => event("kept", "is there"),
+            Placed::Written => event("written", "is there now"),
+            Placed::LeftOut => {
+                let why = format!("left out: {what} was published without a signature");
+                self.console.warn(&why);
+            }
+        }
     }
 
     fn create_bundle(&self, args: &BundleCreateArgs) -> Result<u8, Failure> {

@@ -22,7 +22,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use ssmbake_manifests::{AgentFacts, Catalog, Document, hex};
 
-use super::lockfile::{LockFile, Locked};
+use super::lockfile::{self, LockFile, Locked};
 use super::{Supplier, SupplyError};
 use crate::acquire::{NetworkError, Origin, Progress, Sink};
 use crate::error::IoError;
@@ -32,7 +32,7 @@ use crate::whole;
 /// The base URL of what lies in a bundle.
 pub const BASE: &str = "bundle:";
 
-const LOCK: &str = "ssmbake.lock";
+const LOCK: &str = lockfile::NAME;
 const CATALOG: &str = "catalog.json";
 const PACKAGES: &str = "packages/";
 const ROOTS: &str = "roots/";

@@ -11,6 +11,9 @@ use crate::supply::Target;
 /// The version of the file's shape.
 pub const SCHEMA: u32 = 1;
 
+/// The name of a lock in a bundle and in a mirror.
+pub const NAME: &str = "ssmbake.lock";
+
 const HEAD: &str =
     "# Written by `ssmbake lock`. `ssmbake apply --lock` takes these packages and no others.\n\n";
 /// No lock has more packages than there are folders and old versions.

@@ -11,7 +11,7 @@ use ssmbake_tests::{outcome, ssmbake_bin};
 use crate::aws_tools::Origin;
 
 /// Commands that need more than a tree and a mirror, and who runs them.
-const ELSEWHERE: [(&str, &str); 16] = [
+const ELSEWHERE: [(&str, &str); 18] = [
     ("scripts/demo ", ".ci/run"),
     ("scripts/test ", ".ci/run"),
     ("ssmbake audit --region eu-west-1", "slow/prerequisites.rs"),
@@ -26,6 +26,14 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("ssmbake catalog verify ", "slow/signed.rs"),
     (
         "ssmbake apply --root /mnt/image --region eu-west-1 --catalog ",
+        "slow/signed.rs",
+    ),
+    (
+        "ssmbake mirror sync --to www --lock ssmbake.lock --signer-key",
+        "slow/signed.rs",
+    ),
+    (
+        "ssmbake apply --root /mnt/image --region eu-west-1 --mirror ",
         "slow/signed.rs",
     ),
     ("sh bootstrap.sh ", "fast/bootstrap.rs"),

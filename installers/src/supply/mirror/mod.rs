@@ -11,10 +11,11 @@ use object_store::path::Path as Key;
 use ssmbake_manifests::{AgentVersion, Channel, PackageFormat, hex};
 
 use super::release::{Listing, ReleaseList};
-use super::{LockFile, Locked, Supplier, SupplyError, Target};
+use super::{LockFile, Locked, Supplier, SupplyError, Target, lockfile};
 use crate::acquire::store::{self, Fetched};
 use crate::acquire::{AcquireError, NetworkError};
 use crate::error::IoError;
+use crate::signed;
 use bucket::Bucket;
 
 /// Why a mirror is not what it should be.
@@ -174,6 +175,23 @@ impl Mirror {
         Ok(LockFile::new(
             entries.into_iter().map(|entry| entry.locked).collect(),
         ))
+    }
+
+    /// Offers a lock and its signature for machines that want one. A reader between the two writes refuses both.
+    pub fn offer_lock(&self, lock: Vec<u8>, signature: Vec<u8>) -> Result<(), MirrorError> {
+        let runtime = runtime()?;
+        let offer = async {
+            let name = lockfile::NAME;
+            for (name, bytes) in [
+                (format!("{name}{}", signed::BESIDE), signature),
+                (name.to_owned(), lock),
+            ] {
+                let changed = |there: Option<&[u8]>| (there != Some(&bytes)).then(|| bytes.clone());
+                self.0.change(&Key::from(name), changed).await?;
+            }
+            Ok(())
+        };
+        self.0.alone(|| runtime.block_on(offer))
     }
 
     /// One package, its signature, and where there is a list the archives for its updates.

@@ -11,7 +11,7 @@ use url::Url;
 #[derive(Debug, Clone)]
 pub struct Address {
     text: String,
-    secret: Option<Secret>,
+    secret: Option<Box<Secret>>,
 }
 
 /// What a URL carried besides its place; requests to this place and below it carry it too.
@@ -37,7 +37,7 @@ impl FromStr for Address {
         Ok(match Secret::split(text) {
             Some((text, secret)) => Self {
                 text,
-                secret: Some(secret),
+                secret: Some(Box::new(secret)),
             },
             None => Self {
                 text: shown(text),
@@ -55,7 +55,7 @@ impl Address {
 
     /// The secrets, if there are any.
     pub fn secret(&self) -> Option<&Secret> {
-        self.secret.as_ref()
+        self.secret.as_deref()
     }
 }
 

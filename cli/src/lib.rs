@@ -8,6 +8,7 @@
 //! | `request` | arguments → request |
 //! | `formats` | an audit as SARIF, JUnit, HTML |
 //! | `host` | reads the user's own files |
+//! | `memory` | the newest catalog that was taken |
 //! | `console` | the only place that prints |
 
 pub mod args;
@@ -16,6 +17,7 @@ mod console;
 pub mod exit;
 mod formats;
 mod host;
+mod memory;
 mod render;
 mod request;
 mod signals;

@@ -19,7 +19,7 @@ use sigstore_verify::types::bundle::SignatureContent;
 use sigstore_verify::types::{Bundle, DerPublicKey, HashAlgorithm};
 use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, Verifier};
 
-use crate::digest::read_through;
+use crate::digest::{read_through, sha256_hex};
 
 /// What a signature's name adds to that of its file.
 pub const BESIDE: &str = ".sigstore.json";
@@ -36,6 +36,16 @@ pub enum Signer {
         /// The URL of the OpenID Connect issuer, exactly.
         issuer: String,
     },
+}
+
+impl Signer {
+    /// A name that no other signer has.
+    pub fn name(&self) -> Result<String, SignedError> {
+        Ok(match self {
+            Self::Key(pem) => format!("key {}", sha256_hex(key(pem)?.as_bytes())),
+            Self::Identity { identity, issuer } => format!("{identity}\n{issuer}"),
+        })
+    }
 }
 
 /// Why a signature does not count.

@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use ssmbake_installers::acquire::{NetworkError, Origin, Transport, TransportOptions};
@@ -17,18 +16,28 @@ use super::network::{proxy_settings, roots_der};
 use crate::args::{CatalogCommand, CatalogExportArgs, Command, MirrorCommand};
 use crate::exit::{self, Failure};
 use crate::host;
+use crate::memory::{self, Seen};
 
 /// Of a catalog or a lock, bytes.
 const LIMIT: u64 = 16 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const RETRIES: u32 = 3;
 
-/// The newest catalog that this machine has taken.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Seen {
-    serial: u64,
-    sha256: String,
+/// Whether a catalog that counts is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// It is used.
+    Keep,
+    /// It is only looked at.
+    Look,
+}
+
+/// Who signed something.
+pub(super) struct By {
+    /// In words.
+    how: String,
+    /// [`Signer::name`].
+    signer: String,
 }
 
 fn is_url(place: &str) -> bool {
@@ -41,7 +50,12 @@ impl Session<'_> {
         let Some(place) = &self.cli.common.trust.catalog else {
             return Ok(None);
         };
-        let (document, catalog, _) = self.verified_catalog(place.as_str())?;
+        // The verbs that look at catalogs take none.
+        let memory = match &self.cli.command {
+            Command::Catalog { .. } => Memory::Look,
+            _ => Memory::Keep,
+        };
+        let (document, catalog, _) = self.verified_catalog(place.as_str(), memory)?;
         self.console.event(
             "catalog",
             &format!("catalog {} of {}", document.serial, document.issued),
@@ -51,7 +65,7 @@ impl Session<'_> {
     }
 
     /// Signature, then content, then age: older than what is built in or was seen, or past its end, it is refused.
-    fn verified_catalog(&self, place: &str) -> Result<(Document, Catalog, String), Failure> {
+    fn verified_catalog(&self, place: &str, memory: Memory) -> Result<(Document, Catalog, String), Failure> {
         let bytes = self.read_place(place)?;
         let by = self.verify_signature(place, &bytes[..])?;
         let refuse = |what: String, hint: &str| Failure::new(exit::VERIFICATION, what, hint);
@@ -82,57 +96,52 @@ impl Session<'_> {
             );
             return Err(refuse(what, "leave out --catalog, or get a newer one"));
         }
-        self.remember(&document, &hex::encode(&Sha256::digest(&bytes)))?;
-        Ok((document, catalog, by))
+        let found = Seen {
+            signer: by.signer,
+            serial: document.serial,
+            sha256: hex::encode(&Sha256::digest(&bytes)),
+        };
+        self.remember(found, memory)?;
+        Ok((document, catalog, by.how))
     }
 
-    /// Nobody gets this machine to go back.
-    fn remember(&self, document: &Document, sha256: &str) -> Result<(), Failure> {
+    /// Nobody gets this machine to go back: each signer's catalogs have a memory of their own.
+    fn remember(&self, found: Seen, memory: Memory) -> Result<(), Failure> {
         let forgets = |why: &dyn std::fmt::Display| {
             self.console
                 .warn(&format!("which catalog was seen is not remembered: {why}"));
         };
-        let Some(path) = self.state_file() else {
+        let Some(path) = memory::place(self.environment, &found.signer) else {
             forgets(&"HOME is not set");
             return Ok(());
         };
-        let seen: Option<Seen> = match host::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
-            Err(_) => None,
+        let lock = match memory {
+            Memory::Look => None,
+            Memory::Keep => memory::lock(&path).map_err(|error| forgets(&error)).ok(),
         };
-        let is_other = |seen: &Seen| seen.serial == document.serial && seen.sha256 != sha256;
+        let seen = memory::read(&path)?;
+        let is_other = |seen: &Seen| seen.serial == found.serial && seen.sha256 != found.sha256;
         match seen {
-            Some(seen) if seen.serial > document.serial || is_other(&seen) => Err(Failure::new(
+            Some(seen) if seen.serial > found.serial || is_other(&seen) => Err(Failure::new(
                 exit::VERIFICATION,
                 format!(
                     "the catalog {} is not newer than {}, which was seen here",
-                    document.serial, seen.serial
+                    found.serial, seen.serial
                 ),
                 format!(
                     "somebody may be going back to an old one; if you are, remove `{}`",
                     path.display()
                 ),
             )),
-            Some(seen) if seen.serial == document.serial => Ok(()),
+            Some(seen) if seen.serial == found.serial => Ok(()),
+            _ if lock.is_none() => Ok(()),
             _ => {
-                let seen = json!({ "serial": document.serial, "sha256": sha256 });
-                let kept = host::make_parent(&path)
-                    .and_then(|()| host::write(&path, format!("{seen}\n").as_bytes()));
-                if let Err(error) = kept {
-                    forgets(&error);
+                if let Err(failure) = memory::write(&path, &found) {
+                    forgets(&failure.message);
                 }
                 Ok(())
             }
         }
-    }
-
-    fn state_file(&self) -> Option<PathBuf> {
-        let of = |name: &str| self.environment.get(name).filter(|text| !text.is_empty());
-        let dir = of("XDG_STATE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| of("HOME").map(|home| PathBuf::from(home).join(".local/state")))
-            .or_else(|| of("LOCALAPPDATA").map(PathBuf::from))?;
-        Some(dir.join("ssmbake/catalog.json"))
     }
 
     /// Whose signature counts: none is named, none is asked for.
@@ -154,7 +163,7 @@ impl Session<'_> {
     }
 
     /// Checks the signature beside a file: PLACE.sigstore.json.
-    pub(super) fn verify_signature(&self, place: &str, file: impl std::io::Read) -> Result<String, Failure> {
+    pub(super) fn verify_signature(&self, place: &str, file: impl std::io::Read) -> Result<By, Failure> {
         let Some(signer) = self.signer()? else {
             let hint = "name --signer-key, or --signer-identity, --signer-issuer and --trusted-root";
             let what = format!("nobody is named who may have signed `{place}`");
@@ -173,7 +182,11 @@ impl Session<'_> {
                 "do not use it, or sign it",
             ));
         };
-        let by = signed::verify(file, &signature, &signer, root.as_deref());
+        let how = signed::verify(file, &signature, &signer, root.as_deref());
+        let by = how.and_then(|how| {
+            let signer = signer.name()?;
+            Ok(By { how, signer })
+        });
         by.map_err(|error| match error {
             signed::SignedError::Unusable { .. } => {
                 Failure::new(exit::USAGE, error, "give a PEM public key, and trusted_root.json")
@@ -190,7 +203,7 @@ impl Session<'_> {
         if !trust.require_signature && trust.signer_key.is_none() && trust.signer_identity.is_none() {
             return Ok(());
         }
-        let by = self.verify_signature(place, file)?;
+        let by = self.verify_signature(place, file)?.how;
         self.console.event(
             "signed",
             &format!("`{place}` is signed {by}"),
@@ -254,7 +267,7 @@ impl Session<'_> {
         match command {
             CatalogCommand::Export(args) => self.export_catalog(args),
             CatalogCommand::Verify { file } => {
-                let (document, _, by) = self.verified_catalog(file.as_str())?;
+                let (document, _, by) = self.verified_catalog(file.as_str(), Memory::Look)?;
                 let text = format!(
                     "catalog {} of {}, good until {}: signed {by}\n",
                     document.serial, document.issued, document.expires

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use ssmbake_tests::mirror::Mirror;
@@ -256,9 +256,9 @@ fn nobody_goes_back_to_an_old_catalog_or_stays_with_one() {
     let desk = Desk::new();
     let now = built_in();
     let home = tempfile::tempdir().expect("directory");
-    let verify = |name: &str| {
-        let mut command = desk.verify(name);
-        command.env("HOME", home.path());
+    let take = |name: &str| {
+        let mut command = desk.ssmbake(&["keys", "list", "--catalog"]);
+        command.arg(desk.at(name)).env("HOME", home.path());
         command
     };
     for (name, serial, expires) in [
@@ -269,14 +269,53 @@ fn nobody_goes_back_to_an_old_catalog_or_stays_with_one() {
         desk.export(name, serial, expires);
         desk.sign(name);
     }
-    told(&mut verify("new"), 0, "signed");
-    told(&mut verify("newer"), 0, "signed");
-    told(&mut verify("newer"), 0, "signed");
-    told(&mut verify("new"), 5, "is not newer than");
+    let at_home = |mut command: Command| {
+        command.env("HOME", home.path());
+        command
+    };
+    told(&mut take("new"), 0, "signs from");
+    // To look at one is not to take it.
+    told(&mut at_home(desk.verify("newer")), 0, "signed");
+    told(&mut take("new"), 0, "signs from");
+    told(&mut take("newer"), 0, "signs from");
+    told(&mut take("newer"), 0, "signs from");
+    told(&mut take("new"), 5, "is not newer than");
+    told(&mut at_home(desk.verify("new")), 5, "is not newer than");
+    // Two at once: whoever is last, the newer one is remembered.
+    for _ in 0..8 {
+        let home = tempfile::tempdir().expect("directory");
+        let take = |name: &str| {
+            let mut command = take(name);
+            command.env("HOME", home.path());
+            command
+        };
+        let both = ["newer", "new"].map(|name| take(name).stdout(Stdio::null()).spawn().expect("start"));
+        for mut child in both {
+            child.wait().expect("end");
+        }
+        told(&mut take("new"), 5, "is not newer than");
+    }
     // Without a place for it there is no memory, and that is said.
     told(&mut desk.verify("new"), 0, "not remembered: HOME is not set");
     // One number, two contents.
-    told(&mut verify("other"), 5, "is not newer than");
+    told(&mut take("other"), 5, "is not newer than");
+    // Another signer's numbers are another's.
+    let stranger = Desk::new();
+    stranger.export("last", u64::MAX, "2099-01-01T00:00:00Z");
+    stranger.sign("last");
+    let mut command = stranger.ssmbake(&["keys", "list", "--catalog"]);
+    command.arg(stranger.at("last"));
+    told(&mut at_home(command), 0, "signs from");
+    told(&mut take("newer"), 0, "signs from");
+    // What is damaged does not make it forget.
+    let state = home.path().join(".local/state/ssmbake");
+    for entry in fs::read_dir(&state).expect("memory").flatten() {
+        if entry.path().extension().is_some_and(|end| end == "json") {
+            fs::write(entry.path(), "{").expect("damage");
+        }
+    }
+    told(&mut take("newer"), 7, "is damaged");
+    told(&mut take("new"), 7, "is damaged");
 
     // Signed by the right one, and too old: for this program, or for the calendar.
     let rewrite = |from: &str, to: &str, name: &str| {

@@ -66,6 +66,7 @@ pub(crate) fn facts(facts: &Facts, detail: Detail) -> String {
     let config = match &facts.agent.config {
         ConfigFacts::Absent => "none".to_owned(),
         ConfigFacts::Valid { .. } => "valid".to_owned(),
+        ConfigFacts::Unread { why } => format!("unknown: {why}"),
         ConfigFacts::Invalid { why } => format!("invalid: {why}"),
     };
     line("configuration", config, &[]);

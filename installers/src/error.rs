@@ -24,6 +24,15 @@ impl IoError {
         }
     }
 
+    /// Whether links lead in a circle: nobody can read such a path, the agent neither.
+    pub fn is_loop(&self) -> bool {
+        #[cfg(unix)]
+        let is_loop = self.source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+        #[cfg(not(unix))]
+        let is_loop = false;
+        is_loop
+    }
+
     /// The kind, for callers that treat a missing file or a loop specially.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()

@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use ssmbake_manifests::Catalog;
 
-use super::{Finding, Profile, fail, pass, warn};
+use super::{Finding, Found, Profile, fail, pass, warn};
 use crate::probe::Facts;
 
 /// The metadata service's addresses.
 const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
 
-pub(super) fn findings(facts: &Facts, catalog: &Catalog, profile: Profile) -> Vec<(&'static str, Finding)> {
+pub(super) fn findings(facts: &Facts, catalog: &Catalog, profile: Profile) -> Vec<(&'static str, Found)> {
     // A file that cannot be read has failed already.
     let text = facts.config_text.as_deref().unwrap_or("{}");
     let sections: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
@@ -27,16 +27,18 @@ pub(super) fn findings(facts: &Facts, catalog: &Catalog, profile: Profile) -> Ve
         };
         find(find(&sections, section)?.as_object()?, key)
     };
+    let order = get("Identity.ConsumptionOrder");
+    let denied_addresses = get("Mgs.DeniedPortForwardingRemoteIPs");
     vec![
-        ("SSMB060", twice(text)),
-        ("SSMB061", unknown(&sections, catalog)),
+        ("SSMB060", Ok(twice(text))),
+        ("SSMB061", Ok(unknown(&sections, catalog))),
+        ("SSMB062", Ok(identities(order, facts, profile))),
         (
-            "SSMB062",
-            identities(get("Identity.ConsumptionOrder"), facts, profile),
+            "SSMB063",
+            Ok(regions(get("Agent.Region"), get("Mgs.Region"), facts)),
         ),
-        ("SSMB063", regions(get("Agent.Region"), get("Mgs.Region"), facts)),
-        ("SSMB064", denied(get("Mgs.DeniedPortForwardingRemoteIPs"))),
-        ("SSMB065", domain(get("Agent.ServiceDomain"))),
+        ("SSMB064", Ok(denied(denied_addresses))),
+        ("SSMB065", Ok(domain(get("Agent.ServiceDomain")))),
     ]
 }
 

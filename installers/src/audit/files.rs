@@ -3,7 +3,7 @@
 use serde_json::Value;
 use ssmbake_manifests::{AgentVersion, Arch, Catalog, PackageFormat, ServiceManager};
 
-use super::{Finding, STATE, fail, pass, warn};
+use super::{Finding, Found, STATE, fail, pass, warn};
 use crate::config;
 use crate::config::proxy;
 use crate::error::IoError;
@@ -25,83 +25,71 @@ const PROGRAMS: [&str; 6] = [
     "/usr/bin/ssm-session-logger",
     "/usr/bin/ssm-session-worker",
 ];
-/// Where a build's proxy stays.
-const PROXIES: [&str; 8] = [
-    "/etc/environment",
-    "/etc/yum.conf",
-    "/etc/dnf/dnf.conf",
-    "/etc/sysconfig/proxy",
-    "/etc/wgetrc",
-    "/root/.curlrc",
-    "/root/.wgetrc",
-    "/root/.gitconfig",
-];
-const PROXY_DIRS: [&str; 3] = ["/etc/apt/apt.conf.d", "/etc/profile.d", "/etc/zypp"];
-/// Where an activation stays that was not meant to.
-const ACTIVATIONS: [&str; 8] = [
-    "/etc/default/grub",
-    "/boot/grub/grub.cfg",
-    "/boot/grub2/grub.cfg",
-    "/etc/kernel/cmdline",
-    "/etc/environment",
-    "/var/lib/cloud/seed/nocloud/user-data",
-    "/var/lib/cloud/seed/nocloud-net/user-data",
-    "/ssm-activation",
-];
 const SNAPD_STATE: &str = "/var/lib/snapd/state.json";
 const SNAPD_STATE_LIMIT: usize = 64 * 1024 * 1024;
 /// snapd stores `forever` as a time three hundred years ahead.
 const SNAPD_NEVER: &str = "2200";
-const IMAGE_BUILDER: &str = "/tmp/imagebuilder_service/ssm_installed";
-const SUDOERS: &str = "/etc/sudoers.d/ssm-agent-users";
-
-pub(super) fn findings(
-    root: &Root,
-    facts: &Facts,
-    catalog: &Catalog,
-) -> Result<Vec<(&'static str, Finding)>, IoError> {
+pub(super) fn findings(root: &Root, facts: &Facts, catalog: &Catalog) -> Vec<(&'static str, Found)> {
     let configuration = [config::PATH, "/etc/amazon/ssm/seelog.xml", "/etc/amazon/ssm"];
-    let units = unit_files(root, facts)?;
-    let environment = environment(root, facts, &units)?;
-    let proxy = proxy::in_force(root, facts.service_manager.value, facts.agent.channel)?;
-    Ok(vec![
-        ("SSMB066", only_root(root, &configuration)?),
-        ("SSMB067", only_root(root, &PROGRAMS)?),
-        ("SSMB068", unit_owner(root, &units)?),
-        ("SSMB069", architecture(root, facts)?),
-        ("SSMB070", no_proxy(proxy.as_ref())),
-        ("SSMB071", password(&environment)),
-        ("SSMB072", bypassed(&environment)),
-        ("SSMB073", build_proxies(root)?),
-        ("SSMB074", activations(root, facts)?),
-        ("SSMB075", commands(root, &units)?),
-        ("SSMB076", fixed_addresses(root)?),
-        ("SSMB077", hold(facts)),
-        ("SSMB078", sessions(root, facts)?),
-        ("SSMB079", image_builder(root)?),
-        ("SSMB080", relabel(root)?),
-        ("SSMB081", only_root(root, &[STATE, "/var/lib/amazon"])?),
-        ("SSMB082", kernel(facts, catalog)),
-        ("SSMB083", labels(root, facts, &units)?),
-        ("SSMB084", refresh(root, facts)?),
-        ("SSMB086", settled(root)?),
-    ])
+    let environment = || environment(root, facts, &unit_files(root, facts)?);
+    let proxy = proxy::in_force(root, facts.service_manager.value, facts.agent.channel);
+    vec![
+        ("SSMB066", only_root(root, &configuration)),
+        ("SSMB067", only_root(root, &PROGRAMS)),
+        ("SSMB068", unit_owner(root, facts)),
+        ("SSMB069", architecture(root, facts)),
+        ("SSMB070", proxy.map(|proxy| no_proxy(proxy.as_ref()))),
+        ("SSMB071", environment().map(|settings| password(&settings))),
+        ("SSMB072", environment().map(|settings| bypassed(&settings))),
+        ("SSMB075", commands(root, facts)),
+        ("SSMB077", Ok(hold(facts))),
+        ("SSMB080", relabel(root)),
+        ("SSMB081", only_root(root, &[STATE, "/var/lib/amazon"])),
+        ("SSMB082", Ok(kernel(facts, catalog))),
+        ("SSMB083", labels(root, facts)),
+        ("SSMB084", refresh(root, facts)),
+        ("SSMB086", settled(root)),
+    ]
+}
+
+/// A file's text; none where there is no file. Links that lead in a circle are none.
+pub(super) fn text(root: &Root, path: &RootPath) -> Result<Option<String>, IoError> {
+    match root.read_if_file(path, TEXT_LIMIT) {
+        Ok(bytes) => Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.is_loop() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is wrong with the first of `paths` that has a fault. One that cannot be read does not hide another's.
+pub(super) fn first<'p>(
+    paths: impl IntoIterator<Item = &'p RootPath>,
+    mut fault: impl FnMut(&RootPath) -> Result<Option<Finding>, IoError>,
+) -> Result<Option<Finding>, IoError> {
+    let mut unread = None;
+    for path in paths {
+        match fault(path) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            Err(error) => unread = unread.or(Some(error)),
+        }
+    }
+    unread.map_or(Ok(None), Err)
 }
 
 /// Owned by root, and nobody else may write.
-fn only_root(root: &Root, paths: &[&str]) -> Result<Finding, IoError> {
-    for path in paths.iter().filter_map(|path| RootPath::new(path).ok()) {
-        if let Some(finding) = writable(root, &path)? {
-            return Ok(finding);
-        }
-    }
-    Ok(pass("nobody else can"))
+fn only_root(root: &Root, paths: &[&'static str]) -> Found {
+    let paths: Vec<RootPath> = paths.iter().map(|path| RootPath::fixed(path)).collect();
+    let fault = first(&paths, |path| writable(root, path))?;
+    Ok(fault.unwrap_or_else(|| pass("nobody else can")))
 }
 
 fn writable(root: &Root, path: &RootPath) -> Result<Option<Finding>, IoError> {
-    let Some(meta) = root.meta(path, Last::Follow)? else {
-        return Ok(None);
+    let meta = match root.meta(path, Last::Follow) {
+        Err(error) if error.is_loop() => None,
+        other => other?,
     };
+    let Some(meta) = meta else { return Ok(None) };
     // A tree that a user unpacked is that user's as a whole; root's are the numbers in it that will be root's.
     let owner = root
         .meta(&RootPath::top(), Last::Follow)?
@@ -138,16 +126,12 @@ fn unit_files(root: &Root, facts: &Facts) -> Result<Vec<RootPath>, IoError> {
     Ok(files)
 }
 
-fn unit_owner(root: &Root, units: &[RootPath]) -> Result<Finding, IoError> {
-    for path in units {
-        if let Some(finding) = writable(root, path)? {
-            return Ok(finding);
-        }
-    }
-    Ok(pass("nobody else can"))
+fn unit_owner(root: &Root, facts: &Facts) -> Found {
+    let fault = first(&unit_files(root, facts)?, |path| writable(root, path))?;
+    Ok(fault.unwrap_or_else(|| pass("nobody else can")))
 }
 
-fn architecture(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+fn architecture(root: &Root, facts: &Facts) -> Found {
     for program in PROGRAMS {
         let Some(found) = of_program(root, program)? else {
             continue;
@@ -202,7 +186,7 @@ pub(super) fn password(environment: &[(String, String)]) -> Finding {
 }
 
 /// `scheme://user:password@host`.
-fn has_password(text: &str) -> bool {
+pub(super) fn has_password(text: &str) -> bool {
     let after = text.split("://").skip(1);
     let mut authorities = after.filter_map(|rest| rest.split(['/', '"', ' ']).next());
     authorities.any(|authority| {
@@ -227,88 +211,22 @@ pub(super) fn bypassed(environment: &[(String, String)]) -> Finding {
     }
 }
 
-fn build_proxies(root: &Root) -> Result<Finding, IoError> {
-    let mut paths: Vec<RootPath> = PROXIES.into_iter().map(RootPath::fixed).collect();
-    for dir in PROXY_DIRS.into_iter().map(RootPath::fixed) {
-        let entries = root.read_dir(&dir)?.unwrap_or_default();
-        paths.extend(entries.iter().filter_map(|entry| dir.join(&entry.name).ok()));
-    }
-    for path in paths {
-        let bytes = root.read_if_file(&path, TEXT_LIMIT)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let is_active =
-            |line: &&str| !line.trim_start().starts_with(['#', ';']) && !line.trim_start().starts_with("//");
-        let hit = |line: &str| line.to_ascii_lowercase().contains("proxy") && has_password(line);
-        if text.lines().filter(is_active).any(hit) {
-            return Ok(fail(
-                format!("`{path}` has one"),
-                "remove it before the image is published",
-            ));
-        }
-    }
-    Ok(pass("none"))
-}
-
-fn activations(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    if facts.environment.is_machine() {
-        return Ok(pass("this is no image"));
-    }
-    for path in ACTIVATIONS.into_iter().map(RootPath::fixed) {
-        let bytes = root.read_if_file(&path, TEXT_LIMIT)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        if ["ssm-activation:", "ssm-activation=", "ActivationCode"]
-            .iter()
-            .any(|mark| text.contains(mark))
-        {
-            return Ok(fail(
-                format!("`{path}` has one"),
-                "remove it, and give it to each machine; `aws ssm delete-activation` takes back this one",
-            ));
-        }
-    }
-    Ok(pass("none"))
-}
-
-fn commands(root: &Root, units: &[RootPath]) -> Result<Finding, IoError> {
-    for path in units {
-        let is_admin = path.as_str().starts_with("/etc/systemd/");
-        let bytes = root.read_if_file(path, TEXT_LIMIT)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        if is_admin
-            && text
-                .lines()
-                .any(|line| line.trim_start().starts_with("ExecStart="))
-        {
-            return Ok(warn(
+fn commands(root: &Root, facts: &Facts) -> Found {
+    let sets_command = |path: &RootPath| {
+        let text = text(root, path)?.unwrap_or_default();
+        let mut lines = text.lines().map(str::trim_start);
+        let found =
+            path.as_str().starts_with("/etc/systemd/") && lines.any(|line| line.starts_with("ExecStart="));
+        let remark = || {
+            warn(
                 format!("`{path}` sets ExecStart"),
                 "remove it, unless it is on purpose",
-            ));
-        }
-    }
-    Ok(pass("it does"))
-}
-
-fn fixed_addresses(root: &Root) -> Result<Finding, IoError> {
-    let bytes = root
-        .read_if_file(&RootPath::fixed("/etc/hosts"), TEXT_LIMIT)?
-        .unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let names = text
-        .lines()
-        .filter_map(|line| line.split('#').next())
-        .flat_map(|line| line.split_whitespace().skip(1));
-    let mut fixed = names.filter(|name| {
-        [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"]
-            .iter()
-            .any(|end| name.ends_with(end))
-    });
-    Ok(match fixed.next() {
-        None => pass("none in /etc/hosts"),
-        Some(name) => warn(
-            format!("/etc/hosts has {name}"),
-            "remove it; for a VPC endpoint use its own name with --endpoint, or private DNS",
-        ),
-    })
+            )
+        };
+        Ok(found.then(remark))
+    };
+    let found = first(&unit_files(root, facts)?, sets_command)?;
+    Ok(found.unwrap_or_else(|| pass("it does")))
 }
 
 fn hold(facts: &Facts) -> Finding {
@@ -320,29 +238,8 @@ fn hold(facts: &Facts) -> Finding {
     }
 }
 
-fn sessions(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
-    let exists = root.meta(&RootPath::fixed(SUDOERS), Last::Keep)?.is_some();
-    Ok(match exists && !facts.environment.is_machine() {
-        true => warn(
-            format!("`{SUDOERS}` exists"),
-            "remove it and the user ssm-user before the image is published",
-        ),
-        false => pass("no trace of one"),
-    })
-}
-
-fn image_builder(root: &Root) -> Result<Finding, IoError> {
-    Ok(match root.meta(&RootPath::fixed(IMAGE_BUILDER), Last::Keep)? {
-        None => pass("it did not install it"),
-        Some(_) => warn(
-            format!("`{IMAGE_BUILDER}` exists"),
-            "install the agent in a component of the recipe: Image Builder leaves that one",
-        ),
-    })
-}
-
 /// A hold for good; those for hours or months end by themselves.
-fn refresh(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+fn refresh(root: &Root, facts: &Facts) -> Found {
     if facts.agent.snap.is_none() {
         return Ok(pass("it is no snap"));
     }
@@ -368,18 +265,7 @@ fn refresh(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
     })
 }
 
-/// What else is found in a tree that is half changed may be of before or of after.
-fn settled(root: &Root) -> Result<Finding, IoError> {
-    Ok(match txn::is_pending(root)? {
-        false => pass("none"),
-        true => fail(
-            "a change is under way or was interrupted",
-            "run `ssmbake apply`, `seal` or `revert`, which finish it, and audit again",
-        ),
-    })
-}
-
-fn relabel(root: &Root) -> Result<Finding, IoError> {
+fn relabel(root: &Root) -> Found {
     Ok(match root.meta(&RootPath::fixed("/.autorelabel"), Last::Keep)? {
         None => pass("none"),
         Some(_) => warn(
@@ -389,7 +275,7 @@ fn relabel(root: &Root) -> Result<Finding, IoError> {
     })
 }
 
-fn labels(root: &Root, facts: &Facts, units: &[RootPath]) -> Result<Finding, IoError> {
+fn labels(root: &Root, facts: &Facts) -> Found {
     let Some(selinux) = &facts.selinux else {
         return Ok(pass("SELinux is not in use"));
     };
@@ -400,7 +286,7 @@ fn labels(root: &Root, facts: &Facts, units: &[RootPath]) -> Result<Finding, IoE
         return Ok(pass("the first boot sets them"));
     }
     let own = PROGRAMS.into_iter().chain([config::PATH]).map(RootPath::fixed);
-    for path in own.chain(units.iter().cloned()) {
+    for path in own.chain(unit_files(root, facts)?) {
         let is_file = root
             .meta(&path, Last::Follow)?
             .is_some_and(|meta| meta.kind == Kind::File);

@@ -2,13 +2,17 @@
 
 mod configuration;
 mod files;
+mod first_boot;
+mod leftovers;
 pub mod live;
 mod windows;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, SealRule, ServiceManager, Severity, TrustAnchor};
 
-use crate::activation::{self, Source};
+use crate::activation;
 use crate::config;
 use crate::error::IoError;
 use crate::packages::PACKAGE;
@@ -18,7 +22,7 @@ use crate::probe::{ConfigFacts, Facts, WINDOWS_CONFIG};
 use crate::receipt;
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::seal::{self, Item};
-use crate::service::{Enablement, InstallChannel, systemd};
+use crate::service::{Enablement, InstallChannel};
 use crate::supply::LockFile;
 use crate::trust::AnchorState;
 
@@ -96,6 +100,9 @@ impl Report {
 
 struct Finding(Verdict, String, String);
 
+/// What was found, or why nobody can say.
+type Found = Result<Finding, IoError>;
+
 fn pass(detail: impl Into<String>) -> Finding {
     Finding(Verdict::Pass, detail.into(), String::new())
 }
@@ -121,60 +128,75 @@ pub enum Profile {
     Image,
 }
 
-/// Runs all checks.
-pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) -> Result<Report, IoError> {
+/// Runs all checks. What one of them cannot read is its own finding: any user can make a file that nobody can read.
+pub fn audit(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) -> Report {
     let (named, seal) = match &facts.windows {
         Some(windows) => (
-            windows::findings(root, facts, windows, catalog, profile)?,
+            windows::findings(root, facts, windows, catalog, profile),
             Vec::new(),
         ),
         None => (
-            findings(root, facts, catalog, profile)?,
+            findings(root, facts, catalog, profile),
             match profile {
-                Profile::Image => sealed(root, facts, catalog)?,
+                Profile::Image => sealed(root, facts, catalog),
                 _ => Vec::new(),
             },
         ),
     };
     let mut checks: Vec<Check> = named
         .into_iter()
-        .map(|(id, finding)| check(catalog, id, finding))
+        .map(|(id, found)| {
+            let finding = found.unwrap_or_else(|error| unjudged(catalog, id, &error));
+            check(catalog, id, finding)
+        })
         .collect();
     checks.extend(seal);
     checks.sort_by(|one, other| one.id.cmp(&other.id));
-    Ok(Report {
+    Report {
         schema: SCHEMA,
         checks,
-    })
+    }
+}
+
+/// What nobody can judge nobody can vouch for.
+fn unjudged(catalog: &Catalog, id: &str, error: &IoError) -> Finding {
+    let verdict = match catalog.check(id).map(|facts| facts.severity) {
+        Some(Severity::Medium | Severity::Low) => Verdict::Warn,
+        _ => Verdict::Fail,
+    };
+    Finding(
+        verdict,
+        format!("cannot be judged: {error}"),
+        format!(
+            "look at `{}`, or run the audit as a user who can read it",
+            error.path
+        ),
+    )
 }
 
 /// Of a tree of Linux.
-fn findings(
-    root: &Root,
-    facts: &Facts,
-    catalog: &Catalog,
-    profile: Profile,
-) -> Result<Vec<(&'static str, Finding)>, IoError> {
+fn findings(root: &Root, facts: &Facts, catalog: &Catalog, profile: Profile) -> Vec<(&'static str, Found)> {
     let mut named = vec![
-        ("SSMB001", system(facts, catalog)),
-        ("SSMB002", installed(facts)),
-        ("SSMB003", channels(facts)),
-        ("SSMB004", complete(facts)),
-        ("SSMB005", version(facts, catalog)),
-        ("SSMB006", enabled(facts)),
-        ("SSMB007", config_readable(facts)),
-        ("SSMB008", config_values(facts, catalog)),
-        ("SSMB009", roots(facts, catalog)),
-        ("SSMB010", identity(root, facts)?),
-        ("SSMB011", override_files(root)?),
-        ("SSMB012", database_at_rest(root, facts)?),
-        ("SSMB013", receipt_holds(root)?),
-        ("SSMB014", first_boot(root, facts, profile)?),
-        ("SSMB015", clock(facts)),
+        ("SSMB001", Ok(system(facts, catalog))),
+        ("SSMB002", Ok(installed(facts))),
+        ("SSMB003", Ok(channels(facts))),
+        ("SSMB004", Ok(complete(facts))),
+        ("SSMB005", Ok(version(facts, catalog))),
+        ("SSMB006", Ok(enabled(facts))),
+        ("SSMB007", Ok(config_readable(facts))),
+        ("SSMB008", Ok(config_values(facts, catalog))),
+        ("SSMB009", Ok(roots(facts, catalog))),
+        ("SSMB010", identity(root, facts)),
+        ("SSMB011", override_files(root)),
+        ("SSMB012", database_at_rest(root, facts)),
+        ("SSMB013", receipt_holds(root)),
+        ("SSMB014", first_boot::finding(root, facts, profile)),
+        ("SSMB015", Ok(clock(facts))),
     ];
     named.extend(configuration::findings(facts, catalog, profile));
-    named.extend(files::findings(root, facts, catalog)?);
-    Ok(named)
+    named.extend(files::findings(root, facts, catalog));
+    named.extend(leftovers::findings(root, facts));
+    named
 }
 
 /// Whether the agent is the very one that a lock names.
@@ -216,7 +238,7 @@ pub fn locked(root: &Root, facts: &Facts, catalog: &Catalog, lock: &LockFile) ->
 }
 
 /// A check for each class of what no copy may have.
-fn sealed(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Vec<Check>, IoError> {
+fn sealed(root: &Root, facts: &Facts, catalog: &Catalog) -> Vec<Check> {
     let check_of = |(rule, item): (&SealRule, Option<Item>)| {
         let finding = match item {
             None => pass("nothing"),
@@ -231,10 +253,14 @@ fn sealed(root: &Root, facts: &Facts, catalog: &Catalog) -> Result<Vec<Check>, I
         };
         check(catalog, &rule.id, finding)
     };
-    Ok(seal::left(root, facts, catalog)?
-        .into_iter()
-        .map(check_of)
-        .collect())
+    match seal::left(root, facts, catalog) {
+        Ok(left) => left.into_iter().map(check_of).collect(),
+        Err(error) => {
+            let ids: BTreeSet<&str> = catalog.seal().iter().map(|rule| rule.id.as_str()).collect();
+            let unjudged = |id| check(catalog, id, unjudged(catalog, id, &error));
+            ids.into_iter().map(unjudged).collect()
+        }
+    }
 }
 
 /// With the catalog's words; a test proves that it has some for every id.
@@ -343,6 +369,10 @@ fn enabled(facts: &Facts) -> Finding {
 
 fn config_readable(facts: &Facts) -> Finding {
     match &facts.agent.config {
+        ConfigFacts::Unread { why } => fail(
+            format!("cannot be judged: {why}"),
+            "make it a file that the agent can read, or remove it",
+        ),
         ConfigFacts::Absent => pass("none, so defaults are used"),
         ConfigFacts::Valid { .. } => pass("valid"),
         ConfigFacts::Invalid { why } => fail(
@@ -403,7 +433,7 @@ fn roots(facts: &Facts, catalog: &Catalog) -> Finding {
 }
 
 /// A baked registration or vault gives every clone one identity; a machine that nobody bakes has its own.
-fn identity(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+fn identity(root: &Root, facts: &Facts) -> Found {
     let is_machine = facts.environment.is_machine();
     Ok(match identity_path(root)? {
         None => pass("none found"),
@@ -447,81 +477,7 @@ fn clock(facts: &Facts) -> Finding {
     }
 }
 
-/// Whether the job of ours will run, and on a machine, what came of it.
-fn first_boot(root: &Root, facts: &Facts, profile: Profile) -> Result<Finding, IoError> {
-    let Some(sources) = activation::sources(root)? else {
-        let is_registered = facts.environment.is_machine()
-            && root.meta(&RootPath::fixed(REGISTRATION), Last::Keep)?.is_some();
-        return Ok(match profile == Profile::Hybrid && !is_registered {
-            true => fail(
-                "nothing registers this machine",
-                "run `ssmbake apply --target hybrid --activation-source auto`",
-            ),
-            false => pass("nobody asked for it"),
-        });
-    };
-    if profile == Profile::Ec2 {
-        return Ok(fail(
-            format!(
-                "`{}` registers instances of EC2 as machines elsewhere",
-                activation::SCRIPT
-            ),
-            "make the image without --activation-source",
-        ));
-    }
-    let state = match facts.service_manager.value {
-        ServiceManager::Systemd => systemd::state(root, activation::UNIT)?,
-        _ => match root.meta(&RootPath::fixed(activation::JOB), Last::Follow)? {
-            Some(_) => Enablement::Enabled(RootPath::fixed(activation::JOB)),
-            None => Enablement::Missing,
-        },
-    };
-    if !matches!(state, Enablement::Enabled(_)) {
-        return Ok(fail(
-            format!("`{}` does not start", activation::UNIT),
-            "run `ssmbake apply` again with --activation-source",
-        ));
-    }
-    if !facts.environment.is_machine() {
-        for source in &sources {
-            if let Source::File(path) = source
-                && root.meta(path, Last::Follow)?.is_some()
-            {
-                return Ok(fail(
-                    format!("`{path}` is in the image: every machine would use the same activation"),
-                    "remove it, and put it there when a machine is made",
-                ));
-            }
-        }
-        let names: Vec<String> = sources.iter().map(Source::to_string).collect();
-        return Ok(pass(format!("from {}", names.join(", "))));
-    }
-    Ok(match activation::status(root)? {
-        Some(status) => registered(status),
-        None => warn(
-            "it has not run yet",
-            format!("`systemctl start {}`", activation::UNIT),
-        ),
-    })
-}
-
-/// What the job reports on a machine.
-fn registered(status: activation::Status) -> Finding {
-    match status.state.as_str() {
-        "registered" if status.why.is_empty() => pass(format!("as {}", status.managed_instance)),
-        "registered" => warn(
-            format!("as {}, but {}", status.managed_instance, status.why),
-            "do so",
-        ),
-        "waiting" => warn(status.why, "give this machine an activation and boot it again"),
-        _ => fail(
-            format!("{}, after {} attempts", status.why, status.attempts),
-            "`aws ssm describe-activations`: is it expired or used up? Mend it and boot again",
-        ),
-    }
-}
-
-fn override_files(root: &Root) -> Result<Finding, IoError> {
+fn override_files(root: &Root) -> Found {
     for place in [InstallChannel::Package, InstallChannel::Snap]
         .map(|channel| config::proxy::place(ServiceManager::Systemd, channel))
     {
@@ -537,7 +493,7 @@ fn override_files(root: &Root) -> Result<Finding, IoError> {
     Ok(pass("nothing is ignored"))
 }
 
-fn database_at_rest(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
+fn database_at_rest(root: &Root, facts: &Facts) -> Found {
     if let Some(package) = facts
         .agent
         .package
@@ -561,7 +517,7 @@ fn database_at_rest(root: &Root, facts: &Facts) -> Result<Finding, IoError> {
     })
 }
 
-fn receipt_holds(root: &Root) -> Result<Finding, IoError> {
+fn receipt_holds(root: &Root) -> Found {
     let Some(receipt) = receipt::read(root)? else {
         return Ok(pass("ssmbake has not changed this tree"));
     };

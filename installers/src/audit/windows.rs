@@ -4,8 +4,8 @@ use ssmbake_manifests::Catalog;
 
 use super::files::{bypassed, no_proxy, password};
 use super::{
-    Finding, Profile, complete, config_readable, config_values, configuration, fail, missing_roots, pass,
-    system, version, warn,
+    Finding, Found, Profile, complete, config_readable, config_values, configuration, fail, missing_roots,
+    pass, system, version, warn,
 };
 use crate::config::proxy;
 use crate::error::IoError;
@@ -40,40 +40,43 @@ pub(super) fn findings(
     windows: &WindowsFacts,
     catalog: &Catalog,
     profile: Profile,
-) -> Result<Vec<(&'static str, Finding)>, IoError> {
+) -> Vec<(&'static str, Found)> {
     let settings: Vec<(String, String)> = settings(windows);
     let set_proxy = "set https_proxy and no_proxy in the value `Environment` of the service's key";
     let mut found = vec![
-        ("SSMB001", system(facts, catalog)),
-        ("SSMB002", installed(facts)),
-        ("SSMB004", with_fix(complete(facts), "install the agent again")),
-        ("SSMB005", version(facts, catalog)),
-        ("SSMB006", enabled(facts)),
-        ("SSMB007", config_readable(facts)),
-        ("SSMB008", config_values(facts, catalog)),
-        ("SSMB009", roots(facts, catalog)),
-        ("SSMB010", identity(root, facts)?),
-        ("SSMB016", image_state(windows, facts)),
-        ("SSMB017", powershell(windows)),
-        ("SSMB018", launch_agent(windows, facts)),
+        ("SSMB001", Ok(system(facts, catalog))),
+        ("SSMB002", Ok(installed(facts))),
+        (
+            "SSMB004",
+            Ok(with_fix(complete(facts), "install the agent again")),
+        ),
+        ("SSMB005", Ok(version(facts, catalog))),
+        ("SSMB006", Ok(enabled(facts))),
+        ("SSMB007", Ok(config_readable(facts))),
+        ("SSMB008", Ok(config_values(facts, catalog))),
+        ("SSMB009", Ok(roots(facts, catalog))),
+        ("SSMB010", identity(root, facts)),
+        ("SSMB016", Ok(image_state(windows, facts))),
+        ("SSMB017", Ok(powershell(windows))),
+        ("SSMB018", Ok(launch_agent(windows, facts))),
         (
             "SSMB070",
-            with_fix(no_proxy(in_force(windows).as_ref()), set_proxy),
+            Ok(with_fix(no_proxy(in_force(windows).as_ref()), set_proxy)),
         ),
         (
             "SSMB071",
-            with_fix(
+            Ok(with_fix(
                 password(&settings),
                 "let the proxy know this machine by its address",
-            ),
+            )),
         ),
-        ("SSMB072", with_fix(bypassed(&settings), set_proxy)),
+        ("SSMB072", Ok(with_fix(bypassed(&settings), set_proxy))),
     ];
     found.extend(configuration::findings(facts, catalog, profile));
     if profile == Profile::Image {
-        found.push(("SSMB019", traces(root)?));
+        found.push(("SSMB019", traces(root)));
     }
-    Ok(found)
+    found
 }
 
 /// The same with Windows' way to mend it.

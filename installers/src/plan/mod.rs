@@ -508,6 +508,9 @@ fn config_step(
     if edits.is_empty() {
         return Ok(None);
     }
+    if let ConfigFacts::Unread { why } = &facts.agent.config {
+        return Err(conflict(why.clone(), "make it a readable file, or remove it"));
+    }
     if let ConfigFacts::Invalid { why } = &facts.agent.config {
         return Err(conflict(
             format!("`{}` cannot be read by the agent: {why}", config::PATH),

@@ -199,8 +199,14 @@ pub(super) fn config_facts(
     root: &Root,
     path: &RootPath,
 ) -> Result<(ConfigFacts, Option<String>), ProbeError> {
-    let Some(bytes) = root.read(path, CONFIG_LIMIT)? else {
-        return Ok((ConfigFacts::Absent, None));
+    let bytes = match root.read(path, CONFIG_LIMIT) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok((ConfigFacts::Absent, None)),
+        // The rest of the tree can be told all the same.
+        Err(error) => {
+            let why = error.to_string();
+            return Ok((ConfigFacts::Unread { why }, None));
+        }
     };
     Ok(match config::json::check(&bytes) {
         Ok(text) => (

@@ -177,6 +177,11 @@ pub enum ConfigFacts {
         /// SHA-256, hex.
         sha256: String,
     },
+    /// Nobody can say: it is no file, or too large, or not to be read by this user.
+    Unread {
+        /// Why.
+        why: String,
+    },
     /// The agent would stop at it, again and again.
     Invalid {
         /// Why.

@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod audit;
 mod bootstrap;
 mod cli;
 mod corpus;

@@ -1,0 +1,127 @@
+//! The audit of trees in which a file is odd: each check says so for itself, and the others go on.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::Value;
+use ssmbake_tests::mirror::Mirror;
+use ssmbake_tests::tree::MiniTree;
+use ssmbake_tests::world::{V1, apply, mirror};
+use ssmbake_tests::{must, outcome, ssmbake};
+
+const AGENT_JSON: &str = "etc/amazon/ssm/amazon-ssm-agent.json";
+/// A byte more than is read.
+const TOO_MUCH: usize = 1024 * 1024 + 1;
+
+/// A tree with the agent, without a remark.
+fn baked(mirror: &Mirror) -> MiniTree {
+    let tree = MiniTree::debian();
+    tree.put("usr/sbin/chronyd", "");
+    must(&mut apply(tree.path(), mirror, V1));
+    tree
+}
+
+/// All checks of a tree.
+fn checks(tree: &MiniTree, options: &[&str]) -> Vec<Value> {
+    let mut command = ssmbake(&["audit", "--output", "json", "--root"]);
+    let (code, out, err) = outcome(command.arg(tree.path()).args(options));
+    assert!(matches!(code, 0 | 9), "{code}: {out}{err}");
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    report["checks"].as_array().expect("checks").clone()
+}
+
+/// Id, verdict and detail of what did not pass.
+fn remarks(tree: &MiniTree, options: &[&str]) -> Vec<(String, String, String)> {
+    let text = |check: &Value, name: &str| check[name].as_str().expect("text").to_owned();
+    checks(tree, options)
+        .iter()
+        .filter(|check| check["verdict"] != "pass")
+        .map(|check| (text(check, "id"), text(check, "verdict"), text(check, "detail")))
+        .collect()
+}
+
+/// Asserts that these checks and no others remark, in this way, on this.
+#[track_caller]
+fn expect(tree: &MiniTree, wanted: &[(&str, &str, &str)]) {
+    let found = remarks(tree, &[]);
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    for ((id, verdict, detail), (wanted_id, wanted_verdict, part)) in found.iter().zip(wanted) {
+        assert_eq!(
+            (id.as_str(), verdict.as_str()),
+            (*wanted_id, *wanted_verdict),
+            "{detail}"
+        );
+        assert!(detail.contains(part), "{detail}");
+    }
+}
+
+#[test]
+fn an_odd_file_is_a_finding_and_not_the_end() {
+    let clean = baked(&mirror());
+    expect(&clean, &[]);
+
+    // Nobody can follow it: it is no file to anyone.
+    let tree = clean.copy();
+    for dir in ["etc/profile.d", "etc/default"] {
+        fs::create_dir_all(tree.path().join(dir)).expect("directory");
+    }
+    symlink("loop.sh", tree.path().join("etc/profile.d/loop.sh")).expect("link");
+    symlink("grub", tree.path().join("etc/default/grub")).expect("link");
+    expect(&tree, &[]);
+
+    let tree = clean.copy();
+    tree.put("etc/profile.d/a.sh", &"#".repeat(TOO_MUCH));
+    expect(
+        &tree,
+        &[(
+            "SSMB073",
+            "warn",
+            "cannot be judged: cannot read `/etc/profile.d/a.sh`",
+        )],
+    );
+    // It does not hide what another file has.
+    tree.put("etc/profile.d/b.sh", "export https_proxy=http://u:secret@p:1\n");
+    expect(&tree, &[("SSMB073", "fail", "/etc/profile.d/b.sh")]);
+
+    let tree = clean.copy();
+    tree.put("etc/environment", &"#".repeat(TOO_MUCH));
+    expect(
+        &tree,
+        &[
+            ("SSMB073", "warn", "cannot be judged"),
+            ("SSMB074", "fail", "cannot be judged"),
+        ],
+    );
+}
+
+#[test]
+fn a_configuration_that_is_no_file_is_a_finding() {
+    let clean = baked(&mirror());
+    let tree = clean.copy();
+    fs::create_dir_all(tree.path().join(AGENT_JSON)).expect("directory");
+    expect(&tree, &[("SSMB007", "fail", "not a regular file")]);
+    let (code, _, err) = outcome(&mut {
+        let mut bake = apply(tree.path(), &mirror(), V1);
+        bake.args(["--set", "Agent.SelfUpdate=true"]);
+        bake
+    });
+    assert!(code == 8 && err.contains(AGENT_JSON), "{err}");
+
+    let tree = clean.copy();
+    tree.put(AGENT_JSON, &" ".repeat(TOO_MUCH));
+    expect(&tree, &[("SSMB007", "fail", "larger than")]);
+
+    let tree = clean.copy();
+    symlink("amazon-ssm-agent.json", tree.path().join(AGENT_JSON)).expect("link");
+    expect(&tree, &[("SSMB007", "fail", "cannot be judged")]);
+}
+
+#[test]
+fn what_a_seal_rule_cannot_read_is_a_finding() {
+    let tree = baked(&mirror());
+    fs::create_dir_all(tree.path().join("home/u/.ssh")).expect("directory");
+    symlink("authorized_keys", tree.path().join("home/u/.ssh/authorized_keys")).expect("link");
+    // How each rule takes it is its own matter; the report comes.
+    let checks = checks(&tree, &["--profile", "image"]);
+    assert!(checks.iter().any(|check| check["id"] == "SSMB040"));
+}

@@ -1,7 +1,7 @@
 //! Checks of files: who may change what runs as root, and what the build left.
 
 use serde_json::Value;
-use ssmbake_manifests::{AgentVersion, Arch, Catalog, PackageFormat, ServiceManager};
+use ssmbake_manifests::{AgentVersion, Arch, Catalog, PackageFormat};
 
 use super::{Finding, Found, STATE, fail, pass, warn};
 use crate::config;
@@ -12,7 +12,7 @@ use crate::packages::deb::version::upstream;
 use crate::probe::{Facts, of_program};
 use crate::root::{Kind, Last, Root, RootPath};
 use crate::selinux;
-use crate::service::{systemd, upstart};
+use crate::service::environment;
 use crate::txn;
 
 const TEXT_LIMIT: usize = 1024 * 1024;
@@ -31,14 +31,16 @@ const SNAPD_STATE_LIMIT: usize = 64 * 1024 * 1024;
 const SNAPD_NEVER: &str = "2200";
 pub(super) fn findings(root: &Root, facts: &Facts, catalog: &Catalog) -> Vec<(&'static str, Found)> {
     let configuration = [config::PATH, "/etc/amazon/ssm/seelog.xml", "/etc/amazon/ssm"];
-    let environment = || environment(root, facts, &unit_files(root, facts)?);
-    let proxy = proxy::in_force(root, facts.service_manager.value, facts.agent.channel);
+    let environment = || environment::read(root, facts.service_manager.value, facts.agent.channel);
     vec![
         ("SSMB066", only_root(root, &configuration)),
         ("SSMB067", only_root(root, &PROGRAMS)),
         ("SSMB068", unit_owner(root, facts)),
         ("SSMB069", architecture(root, facts)),
-        ("SSMB070", proxy.map(|proxy| no_proxy(proxy.as_ref()))),
+        (
+            "SSMB070",
+            environment().map(|settings| no_proxy(proxy::chosen(settings).as_ref())),
+        ),
         ("SSMB071", environment().map(|settings| password(&settings))),
         ("SSMB072", environment().map(|settings| bypassed(&settings))),
         ("SSMB075", commands(root, facts)),
@@ -107,23 +109,7 @@ fn writable(root: &Root, path: &RootPath) -> Result<Option<Finding>, IoError> {
 
 /// The agent's unit and drop-ins, or its job and override.
 fn unit_files(root: &Root, facts: &Facts) -> Result<Vec<RootPath>, IoError> {
-    if facts.service_manager.value != ServiceManager::Systemd {
-        return Ok(vec![
-            RootPath::fixed(upstart::JOB),
-            RootPath::fixed(upstart::OVERRIDE),
-        ]);
-    }
-    let unit = facts.agent.channel.unit();
-    let mut files: Vec<RootPath> = systemd::find(root, unit)?.into_iter().collect();
-    for base in ["/etc/systemd/system", "/usr/lib/systemd/system"] {
-        let Ok(dir) = RootPath::new(&format!("{base}/{unit}.d")) else {
-            continue;
-        };
-        let entries = root.read_dir(&dir)?.unwrap_or_default();
-        let conf = entries.iter().filter(|entry| entry.name.ends_with(".conf"));
-        files.extend(conf.filter_map(|entry| dir.join(&entry.name).ok()));
-    }
-    Ok(files)
+    environment::files(root, facts.service_manager.value, facts.agent.channel)
 }
 
 fn unit_owner(root: &Root, facts: &Facts) -> Found {
@@ -146,18 +132,6 @@ fn architecture(root: &Root, facts: &Facts) -> Found {
         }
     }
     Ok(pass(facts.arch.value.to_string()))
-}
-
-/// The settings of the agent's environment by name, lower-case.
-fn environment(root: &Root, facts: &Facts, units: &[RootPath]) -> Result<Vec<(String, String)>, IoError> {
-    let manager = facts.service_manager.value;
-    let mut settings = Vec::new();
-    for path in units {
-        let bytes = root.read_if_file(path, TEXT_LIMIT)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        settings.extend(text.lines().filter_map(|line| proxy::setting(manager, line)));
-    }
-    Ok(settings)
 }
 
 pub(super) fn no_proxy(proxy: Option<&(String, String)>) -> Finding {
@@ -262,6 +236,17 @@ fn refresh(root: &Root, facts: &Facts) -> Found {
             "`snap refresh --unhold amazon-ssm-agent` lifts it",
         ),
         _ => pass("nobody holds it back for good"),
+    })
+}
+
+/// What else is found in a tree that is half changed may be of before or of after.
+fn settled(root: &Root) -> Found {
+    Ok(match txn::is_pending(root)? {
+        false => pass("none"),
+        true => fail(
+            "a change is under way or was interrupted",
+            "run `ssmbake apply`, `seal` or `revert`, which finish it, and audit again",
+        ),
     })
 }
 

@@ -6,7 +6,7 @@ use ssmbake_manifests::ServiceManager;
 use super::{SettingError, wrong};
 use crate::error::IoError;
 use crate::root::{Root, RootPath};
-use crate::service::{InstallChannel, upstart};
+use crate::service::{InstallChannel, environment, upstart};
 
 /// Without it the agent asks the proxy for its credentials and gets none.
 const IMDS: &str = "169.254.169.254";
@@ -14,8 +14,6 @@ const IMDS: &str = "169.254.169.254";
 const DROP_IN: &str = "/etc/systemd/system/amazon-ssm-agent.service.d/10-ssmbake-proxy.conf";
 const SNAP_DROP_IN: &str =
     "/etc/systemd/system/snap.amazon-ssm-agent.amazon-ssm-agent.service.d/10-ssmbake-proxy.conf";
-
-const LIMIT: usize = 1024 * 1024;
 
 /// What the agent reads from its environment.
 const VARIABLES: [&str; 3] = ["http_proxy", "https_proxy", "no_proxy"];
@@ -104,50 +102,13 @@ impl Proxy {
     }
 }
 
-/// The variable that a line of a unit or an override sets: its name, lower-case, and its value.
-pub(crate) fn setting(manager: ServiceManager, line: &str) -> Option<(String, String)> {
-    let line = line.trim();
-    let setting = line
-        .strip_prefix("Environment=")
-        .or_else(|| line.strip_prefix("env "))?;
-    let unescaped = match manager {
-        ServiceManager::Systemd => setting.trim_matches('"').replace("%%", "%"),
-        _ => setting.to_owned(),
-    };
-    let (name, value) = unescaped.split_once('=')?;
-    Some((name.to_ascii_lowercase(), value.to_owned()))
-}
-
 /// The URL and the exceptions that the agent's service has in `root`, whoever wrote them.
 pub fn in_force(
     root: &Root,
     manager: ServiceManager,
     channel: InstallChannel,
 ) -> Result<Option<(String, String)>, IoError> {
-    let place = place(manager, channel);
-    let mut texts = Vec::new();
-    match (manager, place.parent()) {
-        (ServiceManager::Systemd, Some(dir)) => {
-            let mut names: Vec<String> = root
-                .read_dir(&dir)?
-                .unwrap_or_default()
-                .into_iter()
-                .map(|one| one.name)
-                .collect();
-            names.retain(|name| name.ends_with(".conf"));
-            names.sort();
-            for path in names.iter().filter_map(|name| dir.join(name).ok()) {
-                texts.extend(root.read_if_file(&path, LIMIT)?);
-            }
-        }
-        _ => texts.extend(root.read_if_file(&place, LIMIT)?),
-    }
-    let mut settings = Vec::new();
-    for text in texts {
-        let text = String::from_utf8_lossy(&text);
-        settings.extend(text.lines().filter_map(|line| setting(manager, line)));
-    }
-    Ok(chosen(settings))
+    environment::read(root, manager, channel).map(chosen)
 }
 
 /// The URL and the exceptions that count among variables by their lower-case names: the last of each.

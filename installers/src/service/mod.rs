@@ -1,6 +1,7 @@
 //! Service managers: is the agent going to start at boot, and what has to change so that it does.
 //! Nothing is started here but by [`live`].
 
+pub(crate) mod environment;
 pub(crate) mod live;
 pub(crate) mod online;
 pub mod systemd;

@@ -1,5 +1,6 @@
 //! systemd units in a tree that does not run: what `systemctl --root enable` and `is-enabled` would do and say.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::Enablement;
@@ -95,6 +96,20 @@ pub fn find(root: &Root, unit: &str) -> Result<Option<RootPath>, IoError> {
         }
     }
     Ok(None)
+}
+
+/// The drop-ins of `unit` in the order in which they count: by name, wherever they are; of one name the administrator's.
+pub(crate) fn drop_ins(root: &Root, unit: &str) -> Result<Vec<RootPath>, IoError> {
+    let mut found = BTreeMap::new();
+    for base in [ADMIN_DIR, "/run/systemd/system"].iter().chain(&SEARCH[1..]) {
+        let dir = path(base, &format!("{unit}.d"))?;
+        for entry in root.read_dir(&dir)?.unwrap_or_default() {
+            if let (true, Ok(place)) = (entry.name.ends_with(".conf"), dir.join(&entry.name)) {
+                found.entry(entry.name).or_insert(place);
+            }
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// Adds the links that enable `unit`. `set` may hold the unit file already; `unit_dir` is the directory that this

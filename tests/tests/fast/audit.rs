@@ -125,3 +125,43 @@ fn what_a_seal_rule_cannot_read_is_a_finding() {
     let checks = checks(&tree, &["--profile", "image"]);
     assert!(checks.iter().any(|check| check["id"] == "SSMB040"));
 }
+
+#[test]
+fn proxies_are_read_as_systemd_reads_them() {
+    let clean = baked(&mirror());
+    let drop_in = |text: &str| {
+        let tree = clean.copy();
+        tree.put("etc/systemd/system/amazon-ssm-agent.service.d/own.conf", text);
+        tree
+    };
+    for good in [
+        "Environment=\"https_proxy=http://p:1\" \"no_proxy=169.254.169.254\"",
+        "Environment='https_proxy=http://p:1' 'no_proxy=a,169.254.169.254'",
+        "Environment = https_proxy=http://p:1 \\\n  no_proxy=169.254.169.254",
+        // What is taken back is not in force.
+        "Environment=https_proxy=http://u:secret@p:1\nEnvironment=",
+        "# Environment=https_proxy=http://u:secret@p:1",
+    ] {
+        expect(&drop_in(&format!("[Service]\n{good}\n")), &[]);
+    }
+    // systemd ignores what is in no section.
+    expect(&drop_in("Environment=https_proxy=http://p:1\n"), &[]);
+
+    let tree = drop_in("[Service]\nEnvironmentFile=-/etc/default/agent\n");
+    expect(&tree, &[]);
+    tree.put(
+        "etc/default/agent",
+        "no_proxy=169.254.169.254\nhttps_proxy=\"http://u:secret@p:1\"\n",
+    );
+    expect(&tree, &[("SSMB071", "warn", "https_proxy has a password")]);
+    // Of two drop-ins of one name only the administrator's counts.
+    tree.put(
+        "etc/systemd/system/amazon-ssm-agent.service.d/vendor.conf",
+        "[Service]\nEnvironmentFile=\n",
+    );
+    tree.put(
+        "usr/lib/systemd/system/amazon-ssm-agent.service.d/vendor.conf",
+        "[Service]\nEnvironment=http_proxy=http://p:1\n",
+    );
+    expect(&tree, &[]);
+}

@@ -243,6 +243,40 @@ const DEFECTS: &[(&str, &str, Seed)] = &[
         ),
     ),
     (
+        "SSMB070",
+        "fail",
+        DropIn(
+            "[Service]\nEnvironment=\"no_proxy=169.254.169.254\" 'https_proxy=http://p:1'\nEnvironment=no_proxy=a\n",
+        ),
+    ),
+    (
+        "SSMB071",
+        "warn",
+        DropIn("[Service]\nEnvironment=\"no_proxy=169.254.169.254\" \"https_proxy=http://u:s@p:1\"\n"),
+    ),
+    (
+        "SSMB071",
+        "warn",
+        DropIn("[Service]\nEnvironment = 'https_proxy=http://u:s@p:1'\n"),
+    ),
+    (
+        "SSMB071",
+        "warn",
+        Edit(
+            UNIT,
+            "[Service]",
+            "[Service]\nEnvironment=https_proxy=http://u:s@p:1",
+        ),
+    ),
+    (
+        "SSMB071",
+        "warn",
+        Put(
+            "usr/lib/systemd/system/amazon-ssm-agent.service.d/vendor.conf",
+            "[Service]\nEnvironment=https_proxy=http://u:s@p:1\n",
+        ),
+    ),
+    (
         "SSMB072",
         "fail",
         DropIn("[Service]\nEnvironment=http_proxy=http://p:1\n"),

@@ -18,7 +18,10 @@ limit=${SSMBAKE_FIRST_BOOT_LIMIT:-900}
 uuid='[0-9a-f]\{8\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{12\}'
 code_letters='[A-Za-z0-9+/=_-]\{20,250\}'
 
-id='' code='' region='' source='' why='' attempts=0 where=''
+# Where a machine's id may stand; the first that has one.
+ids='/etc/machine-id /var/lib/dbus/machine-id /sys/class/dmi/id/product_uuid'
+
+id='' code='' region='' source='' why='' attempts=0 where='' machine='' machine_file=''
 
 say() { printf '%s\n' "$1"; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -27,7 +30,6 @@ has() { command -v "$1" >/dev/null 2>&1; }
 plain() { printf '%s' "$1" | tr -d '\000-\037"\\' | cut -c 1-300; }
 
 report() {
-    mkdir -p "$state"
     instance=$(sed -n 's/.*"ManagedInstanceID" *: *"\([a-z0-9-]*\)".*/\1/p' "$ssm/registration" 2>/dev/null)
     printf '{"schema": 1, "state": "%s", "source": "%s", "managed_instance": "%s", "machine_id": "%s", "attempts": %s, "why": "%s"}\n' \
         "$1" "$(plain "$source")" "$instance" "$machine" "$attempts" "$(plain "$why")" >"$state/first-boot.json.new"
@@ -36,17 +38,28 @@ report() {
     say "$1${instance:+ as $instance}${why:+: $(plain "$why")}"
 }
 
+id_in() {
+    line=$(head -n 1 "$1" 2>/dev/null)
+    [ "$line" = uninitialized ] || printf '%s' "$line"
+}
+
 machine_id() {
-    for file in /etc/machine-id /var/lib/dbus/machine-id /sys/class/dmi/id/product_uuid; do
-        line=$(head -n 1 "$file" 2>/dev/null)
-        case $line in
-            '' | uninitialized) ;;
-            *)
-                printf '%s' "$line"
-                return 0
-                ;;
-        esac
+    for machine_file in $ids; do
+        machine=$(id_in "$machine_file")
+        [ -z "$machine" ] || return 0
     done
+}
+
+write_stamp() { printf '%s %s\n' "$machine" "$machine_file" 2>/dev/null >"$stamp"; }
+
+# Whether the stamp is of this machine. Its id is looked for where it came from: another file may have got one since. Stamps
+# of older scripts do not say where.
+is_stamped() {
+    read -r stamped from <"$stamp"
+    for file in ${from:-$ids}; do
+        [ "$(id_in "$file")" != "$stamped" ] || return 0
+    done
+    return 1
 }
 
 agent() {
@@ -179,7 +192,13 @@ register() {
         why="$source names no region, and the image has none"
         return 1
     fi
+    # Before the activation is used up: without a stamp a copy of this machine would be taken for it.
+    if ! write_stamp; then
+        why="$stamp cannot be written"
+        return 1
+    fi
     said=$("$(agent)" -register -y -code "$code" -id "$id" -region "$region" 2>&1) && [ -s "$ssm/registration" ] && return 0
+    rm -f "$stamp"
     why=$(printf '%s\n' "$said" | tail -n 1)
     case $why in *"$code"*) why='the agent refused the activation' ;; esac
     return 1
@@ -193,7 +212,8 @@ pause() {
     [ "$delay" -le 120 ] || delay=120
 }
 
-machine=$(machine_id)
+mkdir -p "$state"
+machine_id
 if [ -z "$(agent)" ]; then
     why='there is no agent'
     report failed
@@ -202,10 +222,9 @@ fi
 if [ -s "$ssm/registration" ]; then
     if [ ! -s "$stamp" ]; then
         # Somebody else registered this machine before this script ran.
-        mkdir -p "$state"
-        printf '%s\n' "$machine" >"$stamp"
+        write_stamp
     fi
-    if [ "$(cat "$stamp")" = "$machine" ]; then
+    if is_stamped; then
         report registered
         exit 0
     fi
@@ -218,7 +237,8 @@ while :; do
     if find_activation; then
         if register; then
             why=''
-            printf '%s\n' "$machine" >"$stamp"
+            # A power cut must not find the source gone and the registration not yet on the disk.
+            sync
             destroy_source
             report registered
             ! has initctl || [ -d /run/systemd/system ] ||

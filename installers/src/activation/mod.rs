@@ -27,6 +27,8 @@ pub const JOB: &str = "/etc/init/ssmbake-first-boot.conf";
 pub const STATUS: &str = "/var/lib/ssmbake/first-boot.json";
 /// The machine that it registered: its machine-id.
 pub const STAMP: &str = "/var/lib/ssmbake/machine-id";
+/// Of a machine that is registered.
+pub(crate) const REGISTRATION: &str = "/var/lib/amazon/ssm/registration";
 const UNIT_PATH: &str = "/etc/systemd/system/ssmbake-first-boot.service";
 const UNIT_PROXY: &str = "/etc/systemd/system/ssmbake-first-boot.service.d/ssmbake-proxy.conf";
 const TEXT_LIMIT: usize = 256 * 1024;
@@ -242,6 +244,16 @@ impl FirstBoot {
                     "remove it; put it there when a machine is made, or name another source",
                 ));
             }
+        }
+        let is_there = |path| {
+            root.meta(&RootPath::fixed(path), Last::Keep)
+                .map(|meta| meta.is_some())
+        };
+        if is_image && is_there(REGISTRATION)? && !is_there(STAMP)? {
+            return Err(conflict(
+                format!("`{REGISTRATION}` is in the image: every machine of it would be taken for that one"),
+                "run `ssmbake seal` first",
+            ));
         }
         for (path, text, mode) in self.files(manager) {
             let want = Want::file(text.into_bytes(), mode);

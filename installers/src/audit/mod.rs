@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{AgentVersion, AnchorSet, Catalog, SealRule, ServiceManager, Severity, TrustAnchor};
 
-use crate::activation;
+use crate::activation::{self, REGISTRATION};
 use crate::config;
 use crate::error::IoError;
 use crate::packages::PACKAGE;
@@ -31,8 +31,6 @@ pub const SCHEMA: u32 = 1;
 
 /// Where the agent keeps what it is.
 const STATE: &str = "/var/lib/amazon/ssm";
-/// Of a machine outside of EC2.
-const REGISTRATION: &str = "/var/lib/amazon/ssm/registration";
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -243,8 +243,80 @@ fn copies_of_a_registered_machine_register_anew() {
     );
     assert_eq!(
         image.read("var/lib/ssmbake/machine-id"),
-        "ffffffffffffffffffffffffffffffff\n"
+        "ffffffffffffffffffffffffffffffff /etc/machine-id\n"
     );
+}
+
+#[test]
+fn an_id_that_turns_up_later_makes_no_copy() {
+    let image = Image::new(&mirror(), "file:/var/lib/activation.json");
+    let registered = |image: &Image| {
+        image.put("var/lib/activation.json", &json());
+        image.expect_registered(&[], "file:/var/lib/activation.json");
+    };
+    // As EL 6, where D-Bus makes its id while the job runs.
+    for file in ["etc/machine-id", "var/lib/dbus/machine-id"] {
+        fs::remove_file(image.tree.path().join(file)).expect("remove");
+    }
+    image.fake(
+        "sys/class/dmi/id/product_uuid",
+        "11112222-0000-0000-0000-000000000000\n",
+    );
+    registered(&image);
+    image.put("var/lib/dbus/machine-id", "0123456789abcdef0123456789abcdef\n");
+    image.expect_registered(&[], "");
+    // Of a stamp that does not say where it came from, too.
+    image.put(
+        "var/lib/ssmbake/machine-id",
+        "11112222-0000-0000-0000-000000000000\n",
+    );
+    image.expect_registered(&[], "");
+    // And a copy is a copy.
+    for stamp in ["1 /sys/class/dmi/id/product_uuid\n", "1\n"] {
+        image.put("var/lib/ssmbake/machine-id", stamp);
+        let (_, said, status) = image.boot(&[]);
+        assert_eq!(status["state"], "waiting", "{said}");
+        fs::remove_file(image.tree.path().join("var/lib/amazon-test/registrations")).expect("remove");
+        registered(&image);
+    }
+}
+
+#[test]
+fn without_a_stamp_nothing_is_registered() {
+    let image = Image::new(&mirror(), "file:/var/lib/activation.json");
+    image.put("var/lib/activation.json", &json());
+    let stamp = image.tree.path().join("var/lib/ssmbake/machine-id");
+    fs::create_dir_all(stamp.join("x")).expect("directory");
+    let (code, said, status) = image.boot(&[]);
+    assert_eq!((code, &status["state"]), (1, &"failed".into()), "{said}");
+    assert!(
+        status["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("machine-id")),
+        "{status}"
+    );
+    assert_eq!(image.registrations(), "");
+    assert!(image.read("var/lib/activation.json").contains(CODE));
+    // As where a script of `export` put it: nobody has made the directory.
+    fs::remove_dir_all(image.tree.path().join("var/lib/ssmbake")).expect("remove");
+    image.expect_registered(&[], "file:/var/lib/activation.json");
+    assert!(stamp.is_file());
+}
+
+#[test]
+fn a_registration_in_the_image_is_refused() {
+    let (tree, mirror) = (debootstrapped("bookworm"), mirror());
+    let registration = tree.path().join("var/lib/amazon/ssm/registration");
+    write(&registration, b"{\"ManagedInstanceID\":\"mi-0\"}");
+    let bake = || {
+        let mut bake = apply(tree.path(), &mirror, V1);
+        bake.args(["--target", "hybrid", "--activation-source", "env"]);
+        bake
+    };
+    let said = refused(&mut bake(), tree.path(), 8);
+    assert!(said.contains("seal"), "{said}");
+    fs::remove_file(registration).expect("remove");
+    must(&mut bake());
 }
 
 #[test]

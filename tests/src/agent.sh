@@ -11,6 +11,7 @@ if [ "$1" = -register ]; then
         exit 0
     fi
     # -register -y -code C -id I -region R
+    case $4 in expired*) echo "InvalidActivation: activation $6 has expired" >&2; exit 1 ;; esac
     case $4 in refuse*) echo "activation $6 with code $4 is not valid" >&2; exit 1 ;; esac
     instance=mi-0123456789abcdef0
     if [ -e /etc/amazon-test-endpoint ]; then

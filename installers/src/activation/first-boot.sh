@@ -21,7 +21,10 @@ code_letters='[A-Za-z0-9+/=_-]\{20,250\}'
 # Where a machine's id may stand; the first that has one.
 ids='/etc/machine-id /var/lib/dbus/machine-id /sys/class/dmi/id/product_uuid'
 
-id='' code='' region='' source='' why='' attempts=0 where='' machine='' machine_file=''
+# What a fetcher said that failed.
+complaint=$state/complaint
+
+id='' code='' said='' dead='' region='' source='' why='' attempts=0 where='' machine='' machine_file=''
 
 say() { printf '%s\n' "$1"; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -32,7 +35,7 @@ plain() { printf '%s' "$1" | tr -d '\000-\037"\\' | cut -c 1-300; }
 report() {
     instance=$(sed -n 's/.*"ManagedInstanceID" *: *"\([a-z0-9-]*\)".*/\1/p' "$ssm/registration" 2>/dev/null)
     printf '{"schema": 1, "state": "%s", "source": "%s", "managed_instance": "%s", "machine_id": "%s", "attempts": %s, "why": "%s"}\n' \
-        "$1" "$(plain "$source")" "$instance" "$machine" "$attempts" "$(plain "$why")" >"$state/first-boot.json.new"
+        "$1" "$(plain "${source%%\?*}")" "$instance" "$machine" "$attempts" "$(plain "$why")" >"$state/first-boot.json.new"
     chmod 644 "$state/first-boot.json.new"
     mv -f "$state/first-boot.json.new" "$state/first-boot.json"
     say "$1${instance:+ as $instance}${why:+: $(plain "$why")}"
@@ -98,12 +101,22 @@ read_file() { cat "$1" 2>/dev/null; }
 # ssmbake, where the image has it, brings its own TLS; curl and wget are whatever the image has.
 read_url() {
     if has ssmbake; then
-        ssmbake activation "$1" 2>/dev/null
+        ssmbake activation "$1"
     elif has curl; then
-        curl -fsS --max-time 30 --proto =https "$1" 2>/dev/null
-    elif has wget; then
-        wget -q -T 30 -O - "$1" 2>/dev/null
-    fi
+        curl -fsS --max-time 30 --proto =https "$1"
+    elif has_wget; then
+        wget -nv --tries=1 -T 30 --max-redirect=0 -O - "$1"
+    else
+        echo 'there is neither ssmbake, curl nor a wget for the URL' >&2
+    fi 2>"$complaint"
+}
+# That of busybox checks no certificate and goes where a server sends it, to http as well.
+has_wget() { has wget && wget --help 2>&1 | grep -q -e '--max-redirect'; }
+
+# The last complaint of a fetcher, without what makes its URL a secret.
+complained() {
+    grep -v 'hint:' "$complaint" | sed 's/?[^ `]*//g; s#//[^/ ]*@#//#g' | tail -n 1
+    rm -f "$complaint"
 }
 
 # Fills id, code and region from a text; false where it holds no activation.
@@ -123,22 +136,6 @@ parse() {
     named=$(printf '%s' "$flat" | sed -n 's/.*"Region" *: *"\([a-z0-9-]*\)".*/\1/p')
     region=${named:-$region}
     [ -n "$id" ] && [ -n "$code" ]
-}
-
-# Fills id, code, region, source, where.
-find_activation() {
-    for one in $sources; do
-        region=$default_region
-        name=${one%%:*}
-        where=${one#*:}
-        case $name in
-            https) parse "$(read_url "$one")" || continue ;;
-            *) parse "$("read_$name" "$where")" || continue ;;
-        esac
-        source=$one
-        return 0
-    done
-    return 1
 }
 
 # Nobody finds it on the disk any more, not even in free blocks.
@@ -182,7 +179,7 @@ forget() {
 }
 
 register() {
-    attempts=$((attempts + 1))
+    attempts=$((attempts + 1)) said=''
     # A machine whose clock is before this file's own time has no clock yet: AWS would refuse it.
     if [ "$(date +%s)" -lt "$(date -r "$0" +%s 2>/dev/null || echo 0)" ]; then
         why='the clock is behind the image'
@@ -201,6 +198,38 @@ register() {
     rm -f "$stamp"
     why=$(printf '%s\n' "$said" | tail -n 1)
     case $why in *"$code"*) why='the agent refused the activation' ;; esac
+    return 1
+}
+
+# Tries what the sources hold, one after the other; false where none of it registers. Fills found, where one may yet, and
+# pending, where a server may yet answer.
+try_sources() {
+    found='' pending='' missing=''
+    # A URL may hold what the shell would take for a pattern.
+    set -f
+    # shellcheck disable=SC2086 # a source has no blanks
+    set -- $sources
+    set +f
+    for one; do
+        region=$default_region
+        name=${one%%:*}
+        where=${one#*:}
+        case $name in
+            https)
+                if ! parse "$(read_url "$one")"; then
+                    pending=yes missing=$(complained)
+                    continue
+                fi
+                ;;
+            *) parse "$("read_$name" "$where")" || continue ;;
+        esac
+        case $dead in *" $id:$code "*) continue ;; esac
+        found=yes source=$one
+        register && return 0
+        # AWS takes it never again.
+        case $said in *InvalidActivation* | *ActivationExpired*) dead="$dead $id:$code " ;; esac
+    done
+    [ -n "$found$dead" ] || why="no source holds an activation${missing:+: $missing}"
     return 1
 }
 
@@ -234,32 +263,21 @@ fi
 delay=4
 until_when=$(($(date +%s) + limit))
 while :; do
-    if find_activation; then
-        if register; then
-            why=''
-            # A power cut must not find the source gone and the registration not yet on the disk.
-            sync
-            destroy_source
-            report registered
-            ! has initctl || [ -d /run/systemd/system ] ||
-                initctl restart amazon-ssm-agent 2>/dev/null || initctl start amazon-ssm-agent
-            exit 0
-        fi
-    else
-        case $sources in
-            # A server may come up later than this machine.
-            *https:*)
-                why='no source holds an activation'
-                has ssmbake || has curl || has wget || why="$why: there is neither ssmbake, curl nor wget for the URL"
-                ;;
-            *)
-                why='no source holds an activation'
-                report waiting
-                exit 0
-                ;;
-        esac
+    if try_sources; then
+        why=''
+        # A power cut must not find the source gone and the registration not yet on the disk.
+        sync
+        destroy_source
+        report registered
+        ! has initctl || [ -d /run/systemd/system ] ||
+            initctl restart amazon-ssm-agent 2>/dev/null || initctl start amazon-ssm-agent
+        exit 0
     fi
-    if [ "$(date +%s)" -ge "$until_when" ]; then
+    if [ -z "$found$pending$dead" ]; then
+        report waiting
+        exit 0
+    fi
+    if [ -z "$found$pending" ] || [ "$(date +%s)" -ge "$until_when" ]; then
         report failed
         exit 1
     fi

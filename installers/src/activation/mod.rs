@@ -149,7 +149,7 @@ impl FromStr for Source {
             !text.is_empty()
                 && text
                     .bytes()
-                    .all(|byte| byte.is_ascii_graphic() && !b"'\"\\*?[".contains(&byte))
+                    .all(|byte| byte.is_ascii_graphic() && !b"'\"\\".contains(&byte))
         };
         match text {
             "env" => return Ok(Self::Environment),
@@ -208,7 +208,14 @@ impl FirstBoot {
             .replace("@SOURCES@", &sources.join(" "))
             .replace("@REGION@", self.region.as_deref().unwrap_or(""));
         let proxy = self.proxy.as_ref().map(|proxy| proxy.render(manager));
-        let mut files = vec![(SCRIPT, script, 0o755)];
+        // A URL with a query may be signed: who reads it has the activation.
+        let is_secret = |source: &Source| matches!(source, Source::Url(url) if url.contains('?'));
+        let mode = if self.sources.iter().any(is_secret) {
+            0o700
+        } else {
+            0o755
+        };
+        let mut files = vec![(SCRIPT, script, mode)];
         match (manager, proxy) {
             (ServiceManager::Systemd, proxy) => {
                 files.push((UNIT_PATH, UNIT_TEXT.to_owned(), 0o644));
@@ -329,6 +336,7 @@ mod tests {
             "cloud-init",
             "file:/run/ssm",
             "https://example.com/a",
+            "https://b.s3.eu-west-1.amazonaws.com/a?X-Amz-Expires=900&X-Amz-Signature=0f[*]",
         ] {
             let source: Source = text.parse().expect("source");
             assert_eq!(source.to_string(), text);

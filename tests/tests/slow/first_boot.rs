@@ -354,6 +354,102 @@ fn what_cannot_be_registered_is_tried_again_and_said_without_the_code() {
 }
 
 #[test]
+fn an_activation_that_is_refused_for_good_does_not_stand_in_the_way() {
+    let expired = compact("expired-expired-expired");
+    let image = Image::new(&mirror(), "cmdline,file:/var/lib/activation.json");
+    image.fake("proc/cmdline", &format!("quiet {expired}\n"));
+    // Alone it is tried once: it gets no better.
+    let (code, said, status) = image.boot(&[("SSMBAKE_FIRST_BOOT_LIMIT", "60")]);
+    assert_eq!((code, &status["state"]), (1, &"failed".into()), "{said}");
+    assert_eq!(status["attempts"], 1, "{status}");
+    assert!(
+        status["why"].as_str().is_some_and(|why| why.contains("expired")),
+        "{status}"
+    );
+    image.put("var/lib/activation.json", &json());
+    image.expect_registered(&[], "file:/var/lib/activation.json");
+
+    // One that may be taken later lets the next be tried, too.
+    let image = Image::new(&mirror(), "cmdline,file:/var/lib/activation.json");
+    image.fake("proc/cmdline", &format!("quiet {}\n", compact(REFUSED)));
+    image.put("var/lib/activation.json", &json());
+    image.expect_registered(&[], "file:/var/lib/activation.json");
+}
+
+/// Puts a fetcher into the tree that says what it was asked for, fails and complains.
+fn fetcher(image: &Image, name: &str, script: &str) {
+    let path = image.tree.path().join("usr/bin").join(name);
+    write(&path, format!("#!/bin/sh\n{script}\n").as_bytes());
+    must(Command::new("chmod").arg("755").arg(path));
+}
+
+#[test]
+fn a_signed_url_is_fetched_and_not_repeated() {
+    const URL: &str = "https://b.s3.eu-west-1.amazonaws.com/a?X-Amz-Expires=9&X-Amz-Signature=s3cr3t[*]";
+    let image = Image::new(&mirror(), URL);
+    fetcher(
+        &image,
+        "curl",
+        "for url; do :; done; echo \"curl: (22) $url returned 403\" >&2; exit 22",
+    );
+    let (code, said, status) = image.boot(&[]);
+    assert_eq!(code, 1, "{said}");
+    let why = status["why"].as_str().expect("text");
+    assert!(
+        why.contains("https://b.s3.eu-west-1.amazonaws.com/a returned 403"),
+        "{status}"
+    );
+    assert!(!format!("{said}{status}").contains("s3cr3t"), "{said}{status}");
+    fetcher(
+        &image,
+        "curl",
+        &format!(
+            "for url; do :; done; [ \"$url\" = '{URL}' ] && echo '{}'",
+            compact(CODE)
+        ),
+    );
+    let script = image.read("usr/bin/curl");
+    let (_, said, status) = image.boot(&[]);
+    assert_eq!(
+        (&status["state"], &status["source"]),
+        (
+            &"registered".into(),
+            &"https://b.s3.eu-west-1.amazonaws.com/a".into()
+        ),
+        "{said}{script}"
+    );
+
+    // busybox' wget follows a server to http, and checks no certificate.
+    let image = Image::new(&mirror(), "https://localhost/a");
+    fetcher(
+        &image,
+        "wget",
+        &format!(
+            "[ \"$1\" != --help ] || {{ echo 'Usage: wget [-cqS] [-O FILE]' >&2; exit 1; }}; echo '{}'",
+            compact(CODE)
+        ),
+    );
+    let (code, said, status) = image.boot(&[]);
+    assert_eq!((code, image.registrations().as_str()), (1, ""), "{said}");
+    assert!(
+        status["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("nor a wget")),
+        "{status}"
+    );
+    fetcher(
+        &image,
+        "wget",
+        &format!(
+            "[ \"$1\" != --help ] || {{ echo --max-redirect; exit; }}; case \"$*\" in *--max-redirect=0*) echo '{}' ;; esac",
+            compact(CODE)
+        ),
+    );
+    let (_, said, status) = image.boot(&[]);
+    assert_eq!(status["state"], "registered", "{said}");
+}
+
+#[test]
 fn ssmbake_in_the_image_fetches_an_activation() {
     let server = Mirror::https();
     server.put("activation", compact(CODE).into_bytes());

@@ -96,7 +96,23 @@ read_volume() {
     cat /run/ssmbake-seed/ssm-activation 2>/dev/null
     umount /run/ssmbake-seed
 }
-read_cloud_init() { cat /var/lib/cloud/instance/user-data.txt 2>/dev/null; }
+# The text of a file that may be packed by gzip, and the parts that MIME has packed in it.
+unpacked() { gzip -dc <"$1" 2>/dev/null || cat "$1" 2>/dev/null; }
+parts() {
+    unpacked "$1" | tr -d '\000\r' | awk '
+        BEGIN { decode = "base64 -d 2>/dev/null; echo" }
+        tolower($0) ~ /^content-transfer-encoding:[ \t]*base64/ { head = 1; next }
+        head && $0 == "" { head = 0; body = 1; next }
+        /^--/ { if (body) close(decode); head = body = 0; next }
+        body { print | decode }
+        END { if (body) close(decode) }' 2>/dev/null
+}
+read_cloud_init() {
+    # The second is what cloud-init made of the first: what it includes is fetched there.
+    for file in /var/lib/cloud/instance/user-data.txt /var/lib/cloud/instance/user-data.txt.i; do
+        [ ! -f "$file" ] || { unpacked "$file" && parts "$file"; }
+    done | tr -d '\000'
+}
 read_file() { cat "$1" 2>/dev/null; }
 # ssmbake, where the image has it, brings its own TLS; curl and wget are whatever the image has.
 read_url() {
@@ -159,14 +175,24 @@ destroy_source() {
             fi
             ;;
         cloud_init)
+            why='the activation is still in the user data: take it out there'
             mkdir -p /run/ssmbake
             printf '%s\n' "$code" >/run/ssmbake/code
-            grep -rlF -f /run/ssmbake/code /var/lib/cloud /run/cloud-init 2>/dev/null | while IFS= read -r file; do
-                wipe "$file"
+            find /var/lib/cloud /run/cloud-init -type f 2>/dev/null | while IFS= read -r file; do
+                case ${file##*/} in
+                    # Copies of the user data, packed in ways of their own.
+                    user-data.txt* | obj.pkl | instance-data-sensitive.json) wipe "$file" ;;
+                    *) { cat "$file" && unpacked "$file" && parts "$file"; } | grep -qF -f /run/ssmbake/code && wipe "$file" ;;
+                esac
             done
             wipe /run/ssmbake/code
             ;;
-        env) ;;
+        env)
+            # Where the service manager takes them from at each boot.
+            file=$(grep -ls SSM_ACTIVATION_CODE /proc/cmdline /etc/systemd/system.conf /*/systemd/system.conf.d/* \
+                /usr/lib/systemd/system.conf.d/* /etc/systemd/system/ssmbake-first-boot.service.d/* | head -n 1)
+            [ -z "$file" ] || why="the activation is still in $file: take it out there"
+            ;;
         *) why="the activation is still in the machine's definition ($name): take it out there" ;;
     esac
 }
@@ -254,6 +280,15 @@ if [ -s "$ssm/registration" ]; then
         write_stamp
     fi
     if is_stamped; then
+        # cloud-init writes the user data anew at each boot.
+        case " $sources " in
+            *' cloud_init '*)
+                if parse "$(read_cloud_init)"; then
+                    source=cloud_init
+                    destroy_source
+                fi
+                ;;
+        esac
         report registered
         exit 0
     fi

@@ -181,6 +181,78 @@ fn every_source_registers_once_and_is_destroyed() {
     assert_eq!(cloud.read("var/lib/cloud/instance/boot-finished"), "yes\n");
 }
 
+/// What `program` makes of a text.
+fn filtered(program: &[&str], text: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("directory");
+    let file = dir.path().join("text");
+    write(&file, text.as_bytes());
+    must(Command::new(program[0]).args(&program[1..]).arg(file)).stdout
+}
+
+#[test]
+fn packed_user_data_registers_and_no_form_of_it_is_left() {
+    let mirror = mirror();
+    let base64 = String::from_utf8(filtered(
+        &["base64"],
+        &format!("#!/bin/sh\n# {}\n", compact(CODE)),
+    ))
+    .expect("text");
+    let mime = format!(
+        "Content-Type: multipart/mixed; boundary=\"=b=\"\r\nMIME-Version: 1.0\r\n\r\n--=b=\r\nContent-Type: text/x-shellscript\r\n\
+         Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment\r\n\r\n{}\r\n--=b=--\r\n",
+        base64.replace('\n', "\r\n")
+    );
+    let plain = format!("#cloud-config\n# {}\n", compact(CODE));
+    for raw in [
+        filtered(&["gzip", "-c"], &plain),
+        mime.clone().into_bytes(),
+        filtered(&["gzip", "-c"], &mime),
+    ] {
+        let cloud = Image::new(&mirror, "auto");
+        let instance = cloud.tree.path().join("var/lib/cloud/instance");
+        let deploy = || {
+            write(&instance.join("user-data.txt"), &raw);
+            write(&instance.join("user-data.txt.i"), mime.as_bytes());
+            write(&instance.join("scripts/part-001"), mime.as_bytes());
+            write(&instance.join("obj.pkl"), &raw);
+            write(&instance.join("boot-finished"), b"yes\n");
+        };
+        deploy();
+        let kept = |status: &Value| {
+            let why = status["why"].as_str().expect("text");
+            assert!(why.contains("user data"), "{status}");
+            let mut files = fs::read_dir(&instance).expect("directory");
+            let names = files.by_ref().map(|entry| entry.expect("entry").file_name());
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            assert_eq!(names, ["boot-finished", "scripts"]);
+            assert_eq!(
+                fs::read_dir(instance.join("scripts")).expect("directory").count(),
+                0
+            );
+        };
+        kept(&cloud.expect_registered(&[], "cloud_init"));
+        // cloud-init gets it again.
+        deploy();
+        kept(&cloud.expect_registered(&[], "cloud_init"));
+    }
+}
+
+#[test]
+fn variables_that_come_back_at_each_boot_are_told() {
+    let image = Image::new(&mirror(), "env");
+    let setting =
+        format!("[Manager]\nDefaultEnvironment=SSM_ACTIVATION_ID={ID} SSM_ACTIVATION_CODE=elsewhere\n");
+    image.put("etc/systemd/system.conf.d/activation.conf", &setting);
+    let variables = [("SSM_ACTIVATION_ID", ID), ("SSM_ACTIVATION_CODE", CODE)];
+    let status = image.expect_registered(&variables, "env");
+    let why = status["why"].as_str().expect("text");
+    assert!(
+        why.contains("/etc/systemd/system.conf.d/activation.conf"),
+        "{status}"
+    );
+}
+
 /// A disk with the label SSM in a loop device.
 struct Volume {
     _image: TempDir,

@@ -152,26 +152,26 @@ pub fn cloudformation(account: &Account<'_>, access: &Access) -> Value {
         vec![sub(&arn)]
     };
     let region = json!({ "Ref": "AWS::Region" });
-    let policy = permissions(access, &here, &region, &json!(buckets), Some(output.clone()));
+    let policy = permissions(access, &here, &region, &json!(buckets), Some(output));
+    let gateway = gateway_policy(&policy);
     role(account.target, policy, &mut resources, &mut outputs);
+    let mut conditions = json!({});
     if account.target == TargetKind::Ec2 {
-        endpoints(
-            account,
-            access,
-            &json!(buckets),
-            &output.1,
-            &mut parameters,
-            &mut resources,
-        );
+        endpoints(account, access, &mut parameters, &mut resources);
+        s3_endpoint(&gateway, &mut parameters, &mut conditions, &mut resources);
     }
     notifications(&mut resources);
-    json!({
+    let mut template = json!({
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "What machines with the SSM agent need of this account, for one region",
         "Parameters": parameters,
         "Resources": resources,
         "Outputs": outputs,
-    })
+    });
+    if conditions.as_object().is_some_and(|some| !some.is_empty()) {
+        template["Conditions"] = conditions;
+    }
+    template
 }
 
 fn sub(text: &str) -> Value {
@@ -247,14 +247,7 @@ fn role(target: TargetKind, policy: Value, resources: &mut Value, outputs: &mut 
     }
 }
 
-fn endpoints(
-    account: &Account<'_>,
-    access: &Access,
-    buckets: &Value,
-    output: &Value,
-    parameters: &mut Value,
-    resources: &mut Value,
-) {
+fn endpoints(account: &Account<'_>, access: &Access, parameters: &mut Value, resources: &mut Value) {
     // AWS China has those of these services without its own prefix.
     let prefix = match account.partition.dns_suffix.as_str() {
         "amazonaws.com.cn" => "com.amazonaws".to_owned(),
@@ -302,6 +295,35 @@ fn endpoints(
             },
         });
     }
+}
+
+/// What the role may do with S3, for a gateway to let through.
+fn gateway_policy(role: &Value) -> Value {
+    let is_of_s3 = |one: &&Value| {
+        one["Action"]
+            .as_str()
+            .is_some_and(|action| action.starts_with("s3:"))
+    };
+    let for_all = |one: &Value| {
+        let mut one = one.clone();
+        one["Principal"] = json!("*");
+        one
+    };
+    let statements = role["Statement"].as_array().into_iter().flatten();
+    let statements: Vec<Value> = statements.filter(is_of_s3).map(for_all).collect();
+    json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+/// A gateway carries all that its route tables send to S3, packages of Amazon Linux and other programs' data among it:
+/// what the agent does not need is cut off only on request.
+fn s3_endpoint(gateway: &Value, parameters: &mut Value, conditions: &mut Value, resources: &mut Value) {
+    parameters["S3Traffic"] = json!({
+        "Type": "String",
+        "Default": "all",
+        "AllowedValues": ["all", "agent"],
+        "Description": "agent cuts off what the route tables send to S3 but for the agent's own, system packages too",
+    });
+    conditions["OnlyAgent"] = json!({ "Fn::Equals": [{ "Ref": "S3Traffic" }, "agent"] });
     resources["S3Endpoint"] = json!({
         "Type": "AWS::EC2::VPCEndpoint",
         "Properties": {
@@ -309,12 +331,7 @@ fn endpoints(
             "ServiceName": sub("${EndpointPrefix}.${AWS::Region}.s3"),
             "VpcId": { "Ref": "VpcId" },
             "RouteTableIds": { "Ref": "RouteTableIds" },
-            "PolicyDocument": { "Version": "2012-10-17", "Statement": [
-                { "Sid": "AgentBuckets", "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
-                  "Resource": buckets },
-                { "Sid": "Output", "Effect": "Allow", "Principal": "*", "Action": "s3:PutObject",
-                  "Resource": output },
-            ] },
+            "PolicyDocument": { "Fn::If": ["OnlyAgent", gateway, { "Ref": "AWS::NoValue" }] },
         },
     });
 }

@@ -37,6 +37,9 @@ fn templates_pass_cfn_lint_in_every_partition() {
                 assert_eq!(has("MachineProfile"), target == "ec2");
                 assert_eq!(has("SsmmessagesEndpoint") && has("S3Endpoint"), target == "ec2");
                 assert_eq!(has("OutputBucket"), bucket.is_empty());
+                if target == "ec2" {
+                    gateway_lets_through_what_the_role_may(&template);
+                }
                 assert!(has("CommandRule") && has("CommandTopicPolicy") && has("MachineRole"));
                 must(
                     Command::new(tool("cfn-lint"))
@@ -46,6 +49,40 @@ fn templates_pass_cfn_lint_in_every_partition() {
             }
         }
     }
+}
+
+/// All traffic unless it is asked for less, and then each S3 action of the role.
+fn gateway_lets_through_what_the_role_may(template: &Value) {
+    assert_eq!(template["Parameters"]["S3Traffic"]["Default"], "all");
+    let policy = &template["Resources"]["S3Endpoint"]["Properties"]["PolicyDocument"]["Fn::If"];
+    assert_eq!(
+        (&policy[0], &policy[2]["Ref"]),
+        (&"OnlyAgent".into(), &"AWS::NoValue".into())
+    );
+    let gateway = policy[1]["Statement"].as_array().expect("statements");
+    let role = &template["Resources"]["MachineRole"]["Properties"]["Policies"][0]["PolicyDocument"];
+    let mut actions = Vec::new();
+    for statement in role["Statement"].as_array().expect("statements") {
+        let Some(action) = statement["Action"]
+            .as_str()
+            .filter(|action| action.starts_with("s3:"))
+        else {
+            assert!(!statement["Action"].to_string().contains("\"s3:"), "{statement}");
+            continue;
+        };
+        let is_through = |one: &&Value| {
+            one["Action"] == action && one["Resource"] == statement["Resource"] && one["Principal"] == "*"
+        };
+        assert!(
+            gateway.iter().any(|one| is_through(&one)),
+            "{statement}: {gateway:#?}"
+        );
+        actions.push(action);
+    }
+    assert_eq!(
+        actions,
+        ["s3:GetObject", "s3:PutObject", "s3:GetEncryptionConfiguration"]
+    );
 }
 
 /// Parliament's library: its program wants a terminal.

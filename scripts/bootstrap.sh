@@ -3,7 +3,7 @@
 #
 #   sh bootstrap.sh [OPTIONS] -- apply --region eu-west-1
 #
-#   --url URL      the directory of a release, or of a mirror of it; http is enough, the check decides
+#   --url URL      the directory of a release, or of a mirror of it; http is enough, the check decides; so is a path
 #   --file FILE    the binary itself, for machines without curl and wget
 #   --sha256 HEX   what the binary must have, instead of the release's signed list
 #   --key FILE     the release's public key, PEM; the copy of this script in a release carries it
@@ -29,12 +29,14 @@ has() {
 }
 
 fetch() {
-    if has curl; then
+    if [ -f "$1" ]; then
+        cp "$1" "$2" && return 0
+    elif has curl; then
         curl -fsSL --retry 3 -o "$2" "$1" && return 0
     elif has wget; then
         wget -q -O "$2" "$1" && return 0
     else
-        fail 6 "there is neither curl nor wget" "copy the binary here and use --file"
+        fail 6 "there is neither curl nor wget" "copy the release here and give its directory as --url, or use --file"
     fi
     fail 6 "\`$1\` cannot be fetched" "is --url right, and a proxy needed (https_proxy)?"
 }
@@ -81,7 +83,7 @@ while [ $# -gt 0 ]; do
         case "$1" in
         --url) url=${2%/} ;;
         --file) file=$2 ;;
-        --sha256) sha256=$2 ;;
+        --sha256) sha256=$(printf '%s\n' "$2" | sed 'y/ABCDEF/abcdef/') ;;
         --key) key=$2 ;;
         esac
         shift 2
@@ -129,6 +131,16 @@ fi
 [ "$(digest "$dir/ssmbake")" = "$sha256" ] ||
     fail 5 "$name is not the file that the list names" "fetch it again; if that does not help, do not use it"
 chmod 700 "$dir/ssmbake" || fail 7 "\`$dir/ssmbake\` cannot be made executable" "is the disk full?"
+# It takes this script's place, so that signals reach it and its exit code is the caller's; its file is gone by then.
+exec 9<"$dir/ssmbake"
+if [ -x /proc/self/fd/9 ]; then
+    rm -rf "$dir"
+    dir=
+    exec /proc/self/fd/9 "$@"
+fi
+# Without /proc it is waited for; what it ends with is told, whatever signal comes.
+exec 9<&-
+trap : HUP INT TERM
 code=0
 "$dir/ssmbake" "$@" || code=$?
 exit "$code"

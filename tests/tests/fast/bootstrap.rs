@@ -1,9 +1,10 @@
 //! scripts/bootstrap.sh, with several shells and tool sets, against a release on a loopback server. As root.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::{must, outcome, sha256};
@@ -170,6 +171,48 @@ fn every_shell_and_fetcher_runs_the_right_binary() {
     release.leaves_nothing();
 }
 
+/// Ends with 7 when it is told to, and says what is on its stdin.
+const PATIENT: &str = "#!/bin/sh\ntrap 'exit 7' HUP INT TERM\nread -r line\necho \"ready $line\"\n\
+    n=0; while [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done\n";
+
+#[test]
+fn a_signal_reaches_the_program_and_its_code_comes_back() {
+    let release = release();
+    release.mirror.put("ssmbake-0.1.0-linux-x86_64", PATIENT);
+    let digest = sha256(PATIENT.as_bytes()).to_uppercase();
+    let options = ["--url", &release.mirror.url, "--sha256", &digest];
+    let bin = release.tools("x86_64", &["curl", "sleep"]);
+    for shell in [&["/bin/dash"][..], &["/bin/busybox", "sh"], &["/bin/bash"]] {
+        for signal in ["HUP", "INT", "TERM"] {
+            let mut command = release.run(shell, bin.path(), &options);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().expect("shell");
+            let mut stdin = child.stdin.take().expect("pipe");
+            writeln!(stdin, "told").expect("stdin");
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().expect("pipe"))
+                .read_line(&mut line)
+                .expect("line");
+            assert_eq!(line, "ready told\n", "{shell:?}");
+            release.leaves_nothing();
+            must(Command::new("kill").args(["-s", signal, &child.id().to_string()]));
+            let status = child.wait().expect("status");
+            assert_eq!(status.code(), Some(7), "{shell:?} {signal}");
+        }
+    }
+}
+
+#[test]
+fn a_chroot_without_proc_gets_the_program_s_own_code() {
+    let release = release();
+    let bin = release.tools("x86_64", &["curl", "openssl"]);
+    let hidden = "/bin/mount -t tmpfs tmpfs /proc && exec /bin/dash \"$0\" \"$@\"";
+    let shell = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", hidden];
+    let (code, out, err) = outcome(&mut release.run(&shell, bin.path(), &words(&release.signed())));
+    assert_eq!((code, out.as_str()), (9, "x86_64:apply --set a b\n"), "{err}");
+    release.leaves_nothing();
+}
+
 #[test]
 fn nothing_runs_that_was_not_checked() {
     let release = release();
@@ -255,6 +298,32 @@ fn nothing_runs_that_was_not_checked() {
             code == 9 || out.is_empty() && err.contains("hint: "),
             "{name}: {out}{err}"
         );
+        release.leaves_nothing();
+    }
+    // A release that was copied here is checked as well, without curl and wget.
+    let copy = release.dir.path().join("copy");
+    fs::create_dir(&copy).expect("directory");
+    let bin = release.tools("x86_64", &["curl", "openssl"]);
+    for name in [
+        "VERSION",
+        "SHA256SUMS",
+        "SHA256SUMS.sig",
+        "ssmbake-0.1.0-linux-x86_64",
+    ] {
+        let mut curl = Command::new("curl");
+        must(
+            curl.args(["-fsSo", name, &format!("{url}/{name}")])
+                .current_dir(&copy),
+        );
+    }
+    fs::remove_file(bin.path().join("curl")).expect("link");
+    for (changed, code) in [(false, 9), (true, 5)] {
+        if changed {
+            fs::write(copy.join("ssmbake-0.1.0-linux-x86_64"), "#!/bin/sh\necho evil\n").expect("file");
+        }
+        let options = ["--url", copy.to_str().expect("UTF-8"), "--key", &key];
+        let (got, _, err) = outcome(&mut release.run(&["/bin/dash"], bin.path(), &options));
+        assert_eq!(got, code, "{err}");
         release.leaves_nothing();
     }
     // The list is genuine and the binary is not; the list does not name it at all.

@@ -1,16 +1,16 @@
 //! Directories by their descriptors: nobody can swap one for a link under us.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
+use super::name::{to_raw, to_text};
 use super::{Entry, Kind, Last, Meta, Resolver, Root, RootPath, walk};
 use crate::error::IoError;
 
@@ -64,7 +64,7 @@ impl Dir {
 
     /// Of an entry, links not followed; none when there is none.
     pub(super) fn meta(&self, name: &str) -> io::Result<Option<Meta>> {
-        meta_at(&self.0, name)
+        meta_at(&self.0, &*to_raw(name))
     }
 
     pub(super) fn own_meta(&self) -> io::Result<Meta> {
@@ -74,12 +74,17 @@ impl Dir {
     /// A directory in it; a link is an error.
     pub(super) fn enter(&self, name: &str) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
+        Ok(Self(rustix::fs::openat(
+            &self.0,
+            &*to_raw(name),
+            flags,
+            Mode::empty(),
+        )?))
     }
 
-    pub(super) fn read_link(&self, name: &str) -> io::Result<OsString> {
-        let target = rustix::fs::readlinkat(&self.0, name, Vec::new())?;
-        Ok(OsString::from_vec(target.into_bytes()))
+    pub(super) fn read_link(&self, name: &str) -> io::Result<String> {
+        let target = rustix::fs::readlinkat(&self.0, &*to_raw(name), Vec::new())?;
+        Ok(to_text(target.as_bytes()))
     }
 }
 
@@ -139,10 +144,10 @@ impl Root {
         let mut entries = Vec::new();
         for entry in rustix::fs::Dir::read_from(fd)? {
             let entry = entry?;
-            match entry.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => entries.push(Entry {
-                    name: name.to_owned(),
+            match entry.file_name().to_bytes() {
+                b"." | b".." => {}
+                name => entries.push(Entry {
+                    name: to_text(name),
                     inode: entry.ino(),
                 }),
             }
@@ -155,16 +160,14 @@ impl Root {
         let mut links = BTreeMap::new();
         for entry in rustix::fs::Dir::read_from(&fd)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
+            let name = entry.file_name();
             // Some file systems do not tell the kind of an entry: what is no link has no target.
             if !matches!(entry.file_type(), FileType::Symlink | FileType::Unknown) {
                 continue;
             }
             match rustix::fs::readlinkat(&fd, name, Vec::new()) {
                 Ok(target) => {
-                    links.insert(name.to_owned(), target.to_string_lossy().into_owned());
+                    links.insert(to_text(name.to_bytes()), to_text(target.as_bytes()));
                 }
                 Err(Errno::INVAL | Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
@@ -186,7 +189,7 @@ impl Root {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             return Ok(rustix::fs::openat2(
                 self,
-                path.relative(),
+                &*path.relative(),
                 flags,
                 Mode::empty(),
                 resolve,
@@ -194,7 +197,7 @@ impl Root {
         }
         let mut fd = rustix::fs::openat(self, ".", flags, Mode::empty())?;
         for part in path.components() {
-            fd = rustix::fs::openat(&fd, part, flags, Mode::empty())?;
+            fd = rustix::fs::openat(&fd, &*to_raw(part), flags, Mode::empty())?;
         }
         Ok(fd)
     }
@@ -215,7 +218,7 @@ impl Root {
         };
         Ok(rustix::fs::openat(
             &located.dir.0,
-            name,
+            &*to_raw(name),
             flags | OFlags::NOFOLLOW,
             Mode::empty(),
         )?)
@@ -226,7 +229,7 @@ impl Root {
     fn openat2(&self, path: &RootPath, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat2(self, path.relative(), flags, Mode::empty(), resolve);
+        let open = || rustix::fs::openat2(self, &*path.relative(), flags, Mode::empty(), resolve);
         let mut opened = open();
         for _ in 0..TRIES {
             if !matches!(opened, Err(Errno::AGAIN)) {
@@ -245,7 +248,7 @@ impl AsFd for Root {
 }
 
 /// Metadata of `name` in `dir`, the last component not followed; none when it does not exist.
-pub(crate) fn meta_at(dir: &impl AsFd, name: &str) -> io::Result<Option<Meta>> {
+pub(crate) fn meta_at(dir: &impl AsFd, name: impl Arg) -> io::Result<Option<Meta>> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(Meta::of(&stat))),
         Err(Errno::NOENT) => Ok(None),

@@ -4,6 +4,7 @@
 //! re-rooted, `..` stops at the root, loops end with an error. Reading lives here; writing lives in
 //! [`crate::txn`], which uses the descriptors that `strict_dir` hands out. This module decides nothing.
 
+mod name;
 mod path;
 #[cfg(not(unix))]
 #[path = "paths.rs"]
@@ -18,6 +19,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+#[cfg(unix)]
+pub(crate) use name::to_raw;
 pub use path::{PathError, RootPath};
 #[cfg(unix)]
 pub(crate) use platform::meta_at;
@@ -210,16 +213,13 @@ impl Root {
         let (true, Some(name)) = (is_link, located.name) else {
             return Ok(None);
         };
-        let target = located
-            .dir
-            .read_link(&name)
-            .map_err(|error| IoError::new("read link", path, error))?;
-        // A target that is no UTF-8 points at nothing of ours; it stays recognisable in messages.
-        Ok(Some(target.to_string_lossy().into_owned()))
+        let target = located.dir.read_link(&name);
+        target
+            .map(Some)
+            .map_err(|error| IoError::new("read link", path, error))
     }
 
-    /// The entries of a directory, sorted by name; none when it does not exist. Names that are no UTF-8 are left out:
-    /// nothing we look for has one.
+    /// The entries of a directory, sorted by name; none when it does not exist.
     pub fn read_dir(&self, path: &RootPath) -> Result<Option<Vec<Entry>>, IoError> {
         match self.entries(path) {
             Ok(mut entries) => {

@@ -1,14 +1,21 @@
 //! `RootPath`: an absolute path inside a root. Not a host path, and no way to turn one into the other.
 
+#[cfg(unix)]
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+#[cfg(unix)]
+use super::name::to_raw;
+use super::name::{raw_len, show};
 
 /// Linux's PATH_MAX and NAME_MAX; a longer path cannot be opened anyway.
 const PATH_LIMIT: usize = 4095;
 const NAME_LIMIT: usize = 255;
 
-/// An absolute, UTF-8 path inside the target root, without `.`, `..`, empty components or control bytes.
+/// An absolute path inside the target root, without `.`, `..`, empty components or control bytes; see [`super::name`] for
+/// names that are no UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RootPath(String);
@@ -87,13 +94,19 @@ impl RootPath {
         &self.0
     }
 
-    /// The text as the kernel wants it relative to the root's descriptor.
+    /// As the kernel wants it relative to the root's descriptor.
     #[cfg(unix)]
-    pub(super) fn relative(&self) -> &str {
+    pub(super) fn relative(&self) -> Cow<'_, [u8]> {
         match self.0.trim_start_matches('/') {
-            "" => ".",
-            rest => rest,
+            "" => to_raw("."),
+            rest => to_raw(rest),
         }
+    }
+
+    /// The last component as the kernel knows it.
+    #[cfg(unix)]
+    pub(crate) fn raw_name(&self) -> Cow<'_, [u8]> {
+        to_raw(self.name())
     }
 }
 
@@ -108,7 +121,7 @@ fn fault(text: &str) -> Option<&'static str> {
     if !text.starts_with('/') {
         return Some("it must begin with `/`");
     }
-    if text.len() > PATH_LIMIT {
+    if raw_len(text) > PATH_LIMIT {
         return Some("it is longer than 4095 bytes");
     }
     if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
@@ -121,14 +134,14 @@ fn fault(text: &str) -> Option<&'static str> {
     inner.split('/').find_map(|part| match part {
         "" => Some("it has an empty component"),
         "." | ".." => Some("it has a `.` or `..` component"),
-        part if part.len() > NAME_LIMIT => Some("a component is longer than 255 bytes"),
+        part if raw_len(part) > NAME_LIMIT => Some("a component is longer than 255 bytes"),
         _ => None,
     })
 }
 
 impl fmt::Display for RootPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        show(&self.0, f)
     }
 }
 

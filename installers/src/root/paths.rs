@@ -3,7 +3,6 @@
 #![expect(clippy::disallowed_methods, reason = "the boundary to the target tree")]
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,11 +93,9 @@ impl Dir {
     }
 
     /// Separated as in the tree.
-    pub(super) fn read_link(&self, name: &str) -> io::Result<OsString> {
-        let target = fs::read_link(self.existing(name)?)?.into_os_string();
-        Ok(target
-            .into_string()
-            .map_or_else(|raw| raw, |target| target.replace('\\', "/").into()))
+    pub(super) fn read_link(&self, name: &str) -> io::Result<String> {
+        let target = fs::read_link(self.existing(name)?)?;
+        Ok(target.to_string_lossy().replace('\\', "/"))
     }
 }
 
@@ -154,7 +151,7 @@ impl Root {
         let mut links = BTreeMap::new();
         for entry in self.entries(path)? {
             if dir.meta(&entry.name)?.is_some_and(|meta| meta.kind == Kind::Link) {
-                let target = dir.read_link(&entry.name)?.to_string_lossy().into_owned();
+                let target = dir.read_link(&entry.name)?;
                 links.insert(entry.name, target);
             }
         }

@@ -226,8 +226,9 @@ fn matches(root: &Root, pattern: &str) -> Result<Vec<RootPath>, IoError> {
                 continue;
             }
             let entries = root.read_dir(&dir)?.unwrap_or_default();
-            let names = entries.iter().filter(|entry| is_match(part, &entry.name));
-            next.extend(names.filter_map(|entry| dir.join(&entry.name).ok()));
+            for entry in entries.iter().filter(|entry| is_match(part, &entry.name)) {
+                next.push(named(&dir, &entry.name)?);
+            }
         }
         found = next;
     }

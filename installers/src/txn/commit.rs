@@ -132,7 +132,7 @@ fn swap(root: &Root, change: &Change, entry: &Entry, checkpoint: &Checkpoint<'_>
         return Ok(());
     };
     checkpoint(&change.path)?;
-    let name = change.path.name();
+    let name = &*change.path.raw_name();
     if matches!(change.want, Want::Dir { .. }) || entry.undo == Undo::KeepDir {
         return Ok(());
     }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use serde::{Deserialize, Serialize};
 
 use super::{JOURNAL as NAME, JOURNAL_DIR as DIR, JournalError, Settled, unnamed};
@@ -321,7 +322,7 @@ fn forget(root: &Root, entry: &Entry) -> Result<(), IoError> {
             if entry.wipe {
                 wipe(dir, backup)?;
             }
-            remove(dir, backup, AtFlags::empty())
+            remove(dir, backup.as_str(), AtFlags::empty())
         }
         Undo::KeepDir => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             // Somebody else's files are in it: it stays.
@@ -337,33 +338,33 @@ fn settle_entry(
     root: &Root,
     entry: &Entry,
     verb: &'static str,
-    act: impl FnOnce(&OwnedFd, &str) -> io::Result<()>,
+    act: impl FnOnce(&OwnedFd, &[u8]) -> io::Result<()>,
 ) -> Result<(), IoError> {
-    let Some((dir, name)) = open_parent(root, &entry.path)? else {
+    let Some(dir) = open_parent(root, &entry.path)? else {
         return Ok(());
     };
     let staged = entry
         .temp
-        .as_ref()
+        .as_deref()
         .map_or(Ok(()), |temp| remove(&dir, temp, AtFlags::empty()));
     staged
-        .and_then(|()| act(&dir, name))
+        .and_then(|()| act(&dir, &entry.path.raw_name()))
         .map_err(|error| IoError::new(verb, &entry.path, error))
 }
 
 /// A parent that does not exist (any more) was made by the interrupted run: nothing is below it.
-fn open_parent<'a>(root: &Root, path: &'a RootPath) -> Result<Option<(OwnedFd, &'a str)>, IoError> {
+fn open_parent(root: &Root, path: &RootPath) -> Result<Option<OwnedFd>, IoError> {
     let Some(parent) = path.parent() else {
         return Ok(None);
     };
     match root.strict_dir(&parent) {
-        Ok(dir) => Ok(Some((dir, path.name()))),
+        Ok(dir) => Ok(Some(dir)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn remove(dir: &impl AsFd, name: &str, flags: AtFlags) -> io::Result<()> {
+fn remove(dir: &impl AsFd, name: impl Arg, flags: AtFlags) -> io::Result<()> {
     match rustix::fs::unlinkat(dir, name, flags) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
@@ -388,7 +389,7 @@ fn wipe(dir: &impl AsFd, name: &str) -> io::Result<()> {
     file.sync_data()
 }
 
-fn restore(dir: &impl AsFd, backup: &str, name: &str) -> io::Result<()> {
+fn restore(dir: &impl AsFd, backup: &str, name: &[u8]) -> io::Result<()> {
     match rustix::fs::renameat(dir, backup, dir, name) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,

@@ -11,7 +11,7 @@ use super::change::{Content, Perm, SpoolSlice, Want};
 use super::journal::{Entry, times};
 use super::{Change, Checkpoint, unnamed};
 use crate::error::IoError;
-use crate::root::{Kind, Root, RootPath};
+use crate::root::{Kind, Root, RootPath, to_raw};
 use crate::selinux;
 
 /// Makes directories and writes all new files under their temporary names.
@@ -79,15 +79,16 @@ fn stage(root: &Root, change: &Change, entry: &Entry, epoch: Option<i64>) -> io:
     };
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     match (&change.want, &entry.temp) {
-        (Want::Dir { perm, .. }, _) => set_label(make_dir(&dir, change.path.name(), *perm)?, change),
+        (Want::Dir { perm, .. }, _) => set_label(make_dir(&dir, &change.path.raw_name(), *perm)?, change),
         (Want::File { content, perm, mtime }, Some(temp)) => {
             let old = change.before.filter(|meta| meta.kind == Kind::File);
-            let old = old.map(|_| (&dir, change.path.name()));
+            let name = change.path.raw_name();
+            let old = old.map(|_| (&dir, &*name));
             let file = stage_file(&dir, temp, content, *perm, mtime.or(epoch.map(|at| (at, 0))), old)?;
             set_label(file, change)
         }
         (Want::Link { target, mtime }, Some(temp)) => {
-            rustix::fs::symlinkat(target, &dir, temp)?;
+            rustix::fs::symlinkat(&*to_raw(target), &dir, temp)?;
             set_link_label(&dir, temp, change)?;
             if let Some(at) = mtime.or(epoch) {
                 rustix::fs::utimensat(&dir, temp, &times(at, 0), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -123,7 +124,7 @@ fn set_link_label(dir: &OwnedFd, temp: &str, change: &Change) -> io::Result<()> 
     )?)
 }
 
-fn make_dir(dir: &impl AsFd, name: &str, perm: Perm) -> io::Result<OwnedFd> {
+fn make_dir(dir: &impl AsFd, name: &[u8], perm: Perm) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
@@ -147,7 +148,7 @@ fn stage_file(
     content: &Content,
     perm: Perm,
     mtime: Option<(i64, u32)>,
-    old: Option<(&OwnedFd, &str)>,
+    old: Option<(&OwnedFd, &[u8])>,
 ) -> io::Result<File> {
     let file = match content {
         Content::Spool(slice) => match adopt(dir, temp, slice) {
@@ -198,7 +199,7 @@ fn adopt(dir: &OwnedFd, temp: &str, slice: &SpoolSlice) -> Option<File> {
 }
 
 /// A file that is edited keeps its attributes; one that comes from a package keeps only the SELinux label.
-fn copy_xattrs(dir: &OwnedFd, name: &str, to: &File, content: &Content) -> io::Result<()> {
+fn copy_xattrs(dir: &OwnedFd, name: &[u8], to: &File, content: &Content) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let from = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     let mut names = vec![0_u8; 1 << 16];
@@ -235,9 +236,9 @@ fn stage_hard_link(
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     let first = pairs.iter().find(|(other, _)| other.path == *to);
     // The first name is either staged in this run or stands in the tree as wanted.
-    let name = first
-        .and_then(|(_, entry)| entry.temp.as_deref())
-        .unwrap_or(to.name());
+    let own = to.raw_name();
+    let staged = first.and_then(|(_, entry)| entry.temp.as_deref());
+    let name = staged.map_or(&*own, str::as_bytes);
     let Some(first_parent) = to.parent() else {
         return Err(io::ErrorKind::NotFound.into());
     };

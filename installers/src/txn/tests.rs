@@ -1,9 +1,14 @@
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::*;
 use crate::root::Resolver;
+
+/// A name that is no text.
+const ODD: &[u8] = b"etc/old/a\xff\nb";
 
 fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("directory");
@@ -17,6 +22,7 @@ fn tree() -> tempfile::TempDir {
     ] {
         fs::write(dir.path().join(path), text).expect("file");
     }
+    fs::write(dir.path().join(OsStr::from_bytes(ODD)), "odd").expect("file");
     dir
 }
 
@@ -37,6 +43,7 @@ fn wants(root: &Root) -> Prepared {
     );
     put("/etc/gone", Want::Absent);
     put("/etc/old/file", Want::Absent);
+    put("/etc/old/a\u{f7ff}\u{f70a}b", Want::Absent);
     put("/etc/old", Want::Absent);
     prepare(root, set).expect("prepare")
 }

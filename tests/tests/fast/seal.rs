@@ -1,7 +1,9 @@
 //! `seal`: every class is planted, found, removed, and nothing else is.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -186,6 +188,51 @@ fn what_stands_behind_links_is_found_and_goes() {
         assert_eq!(mode(place), 0o120_777, "{place}");
     }
     assert!(!target.path().join("srv/gnupg").exists() && !target.path().join("srv/vault").exists());
+}
+
+#[test]
+fn names_that_are_no_text_are_found_and_go() {
+    let target = MiniTree::debian();
+    let places: [&[u8]; 7] = [
+        b"var/lib/amazon/ssm/Vault/k\xffey",
+        b"var/lib/amazon/ssm/Vault/a\nb",
+        b"var/lib/amazon/ssm/\xff\xfe/deep\x01/key",
+        b"var/log/app\xe9.log",
+        b"root/.\xe9_history",
+        b"home/j\xfcrgen/.bash_history",
+        "var/lib/amazon/ssm/\u{f7ff}".as_bytes(),
+    ];
+    for raw in places {
+        let place = target.path().join(OsStr::from_bytes(raw));
+        fs::create_dir_all(place.parent().expect("parent")).expect("directory");
+        fs::write(place, SECRET).expect("file");
+    }
+    // A link's text need not be text either.
+    let place = target.path().join("root/.lesshst");
+    symlink(OsStr::from_bytes(b"../home/j\xfcrgen/less"), &place).expect("link");
+    fs::write(
+        target.path().join(OsStr::from_bytes(b"home/j\xfcrgen/less")),
+        SECRET,
+    )
+    .expect("file");
+    let (code, audited, _) = run(&["audit", "--profile", "image"], target.path());
+    assert_eq!(code, 9);
+    assert!(audited.contains("`/root/.\\xe9_history`"), "{audited}");
+    must(ssmbake(&["seal", "--profile", "image", "--root"]).arg(target.path()));
+    assert_eq!(secrets_in(target.path()), "");
+    assert_eq!(
+        fs::read_dir(target.path().join("var/lib/amazon/ssm"))
+            .expect("list")
+            .count(),
+        0
+    );
+    let (_, audited, _) = run(&["audit", "--profile", "image"], target.path());
+    for class in ["agent-identity", "shell-history", "logs"] {
+        assert!(
+            audited.contains(&format!("of the class {class}: nothing")),
+            "{audited}"
+        );
+    }
 }
 
 #[test]

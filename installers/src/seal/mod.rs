@@ -13,9 +13,9 @@ use crate::audit::identity_path;
 use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::probe::Facts;
-use crate::root::{Last, Root, RootPath};
+use crate::root::{Kind, Last, Root, RootPath};
 use crate::service::live;
-use crate::txn::{self, Checkpoint};
+use crate::txn::{self, Change, Checkpoint, Prepared, Want};
 use rules::look;
 
 /// The version of the plan's JSON.
@@ -125,7 +125,25 @@ pub fn seal(
         .map(|change| change.path.clone())
         .collect();
     txn::commit(root, &prepared, epoch, checkpoint)?;
+    expect_gone(root, &prepared)?;
     Ok(changed)
+}
+
+/// A directory goes only when it is empty: what is in it nobody has sealed.
+fn expect_gone(root: &Root, prepared: &Prepared) -> Result<(), ApplyError> {
+    let gone = |change: &&Change| matches!(change.want, Want::Absent);
+    for path in prepared.changes().iter().filter(gone).map(|change| &change.path) {
+        if root
+            .meta(path, Last::Keep)?
+            .is_some_and(|meta| meta.kind == Kind::Dir)
+        {
+            return Err(conflict(
+                format!("all else is sealed, but `{path}` is not empty"),
+                "unmount what is mounted below it, stop what writes there, and seal again",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn notes(root: &Root, items: &[Item]) -> Result<Vec<String>, IoError> {

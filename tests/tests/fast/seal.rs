@@ -236,6 +236,49 @@ fn names_that_are_no_text_are_found_and_go() {
 }
 
 #[test]
+fn no_depth_of_directories_hides_anything() {
+    let target = MiniTree::debian();
+    let deep = |levels: usize| format!("var/lib/amazon/ssm/{}key", "d/".repeat(levels));
+    target.put(&deep(300), SECRET);
+    let seal = ["seal", "--profile", "image", "--detailed-exitcode"];
+    assert_eq!(run(&seal, target.path()).0, 20);
+    assert_eq!(
+        fs::read_dir(target.path().join("var/lib/amazon/ssm"))
+            .expect("list")
+            .count(),
+        0
+    );
+    assert_eq!(run(&seal, target.path()).0, 0);
+    // What cannot be named cannot be left out silently.
+    let script =
+        "cd $0/var/lib/amazon/ssm; for i in $(seq 25); do mkdir -p $1; cd $1; done; echo planted-secret >key";
+    let mut fill = Command::new("bash");
+    fill.args(["-c", script]).arg(target.path()).arg("n".repeat(200));
+    must(&mut fill);
+    for verb in [seal.as_slice(), &["audit", "--profile", "image"]] {
+        let (code, out, err) = run(verb, target.path());
+        assert_eq!(code, 7, "{out}{err}");
+        assert!(err.contains("it is longer than 4095 bytes"), "{err}");
+    }
+}
+
+#[test]
+fn a_directory_that_stays_is_told() {
+    let target = MiniTree::debian();
+    target.put("var/lib/amazon/ssm/ipc/socket", SECRET);
+    let place = target.path().join("var/lib/amazon/ssm/ipc/mounted");
+    fs::create_dir(&place).expect("directory");
+    must(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&place));
+    let (code, out, err) = run(&["seal"], target.path());
+    must(Command::new("umount").arg("-l").arg(&place));
+    assert_eq!(code, 8, "{out}{err}");
+    assert!(err.contains("`/var/lib/amazon/ssm/ipc` is not empty"), "{err}");
+    assert_eq!(secrets_in(target.path()), "");
+    assert_eq!(run(&["seal", "--detailed-exitcode"], target.path()).0, 20);
+    assert_eq!(run(&["seal", "--detailed-exitcode"], target.path()).0, 0);
+}
+
+#[test]
 fn links_do_not_have_other_people_s_files_removed() {
     let target = MiniTree::debian();
     for (place, to) in [

@@ -119,6 +119,7 @@ pub fn seal(
     let secrets: BTreeSet<RootPath> = set.secrets;
     let mut prepared = txn::prepare(root, set.changes)?;
     prepared.wipe(|path| secrets.contains(path));
+    prepared.expect_writers();
     let changed = prepared
         .changes()
         .iter()

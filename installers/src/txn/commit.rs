@@ -9,7 +9,7 @@ use super::journal::{self, DirTime, Entry, Journal, Record, Undo};
 pub use super::unnamed::unnamed_file;
 use super::{Change, Checkpoint, JournalError, Prepared, Settled, TxnError, Want, stage};
 use crate::error::IoError;
-use crate::root::{Kind, Last, Meta, Root, RootPath, meta_at};
+use crate::root::{Kind, Last, Root, RootPath, meta_at};
 
 /// Makes the tree so. `epoch` (SOURCE_DATE_EPOCH, seconds) dates what has no date of its own.
 pub fn commit(
@@ -138,9 +138,12 @@ fn swap(root: &Root, change: &Change, entry: &Entry, checkpoint: &Checkpoint<'_>
     }
     let dir = root.strict_dir(&parent).map_err(|error| error.source)?;
     let now = meta_at(&dir, name)?;
-    let identity = |meta: &Meta| (meta.id, meta.mtime, meta.mtime_nsec);
-    if now.as_ref().map(identity) != change.before.as_ref().map(identity) {
+    if !change.fits(now.as_ref()) {
         return Err(io::Error::other("it was changed by somebody else meanwhile"));
+    }
+    if now.is_none() && change.before.is_some() {
+        // Somebody else removed it.
+        return Ok(());
     }
     match (&entry.temp, &entry.undo) {
         (Some(temp), undo) => {

@@ -106,9 +106,30 @@ pub struct Change {
     pub label: Option<String>,
     /// Whether the bytes that stood there shall be overwritten once they are gone.
     pub wipe: bool,
+    /// What others may do to it between the look and the change.
+    pub meanwhile: Meanwhile,
+}
+
+/// What others may do to a path between the look and the change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// Nothing: their work would be lost.
+    Untouched,
+    /// Write to it, or move it away and make it anew: whatever stands there goes.
+    Written,
 }
 
 impl Change {
+    /// Whether `now` is what was seen, as far as that matters.
+    #[cfg(unix)]
+    fn fits(&self, now: Option<&Meta>) -> bool {
+        let identity = |meta: &Meta| (meta.id, meta.mtime, meta.mtime_nsec);
+        match self.meanwhile {
+            Meanwhile::Untouched => now.map(identity) == self.before.as_ref().map(identity),
+            Meanwhile::Written => now.is_none_or(|now| now.kind != Kind::Dir),
+        }
+    }
+
     /// The kind of a new inode that no older one hands its label to; none where there is no such.
     fn new_kind(&self) -> Option<Kind> {
         let was = self.before.map(|meta| meta.kind);
@@ -156,6 +177,20 @@ impl Prepared {
         }
     }
 
+    /// What goes or is emptied may be in use: programs write to their logs and rotate them all the time.
+    pub fn expect_writers(&mut self) {
+        for change in &mut self.changes {
+            let leaves_nothing = match &change.want {
+                Want::Absent => true,
+                Want::File { content, .. } => content.is_empty(),
+                _ => false,
+            };
+            if leaves_nothing {
+                change.meanwhile = Meanwhile::Written;
+            }
+        }
+    }
+
     /// Whether the tree is as wanted already.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -184,6 +219,7 @@ pub fn prepare(root: &Root, set: ChangeSet) -> Result<Prepared, IoError> {
                 before,
                 label: None,
                 wipe: false,
+                meanwhile: Meanwhile::Untouched,
             });
         }
     }

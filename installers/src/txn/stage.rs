@@ -201,7 +201,12 @@ fn adopt(dir: &OwnedFd, temp: &str, slice: &SpoolSlice) -> Option<File> {
 /// A file that is edited keeps its attributes; one that comes from a package keeps only the SELinux label.
 fn copy_xattrs(dir: &OwnedFd, name: &[u8], to: &File, content: &Content) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let from = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let from = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Ok(from) => from,
+        // Whether that matters is seen when the change is made.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let mut names = vec![0_u8; 1 << 16];
     let used = match rustix::fs::flistxattr(&from, &mut names) {
         Ok(used) => used,

@@ -133,6 +133,51 @@ fn what_is_wiped_cannot_be_read_by_who_still_holds_it() {
 }
 
 #[test]
+fn writers_stop_an_edit_and_no_removal() {
+    for (meanwhile, is_expected) in [
+        ("write", true),
+        ("write", false),
+        ("rotate", true),
+        ("remove", true),
+    ] {
+        let dir = tree();
+        let root = Root::open(dir.path()).expect("root");
+        let mut set = ChangeSet::default();
+        for (path, want) in [
+            ("/etc/gone", Want::Absent),
+            ("/etc/old/file", Want::Absent),
+            ("/etc/edited", Want::file(Vec::new(), 0o600)),
+        ] {
+            set.put_at(RootPath::fixed(path), want);
+        }
+        let mut prepared = prepare(&root, set).expect("prepare");
+        if is_expected {
+            prepared.expect_writers();
+        }
+        let disturb = |path: &RootPath| {
+            let place = dir.path().join(path.as_str().trim_start_matches('/'));
+            match meanwhile {
+                "write" => fs::write(&place, "a line more"),
+                "rotate" => {
+                    fs::remove_file(&place)?;
+                    fs::write(&place, "another file")
+                }
+                _ => fs::remove_file(&place).or(Ok(())),
+            }
+        };
+        let done = commit(&root, &prepared, None, &disturb);
+        if !is_expected {
+            assert!(matches!(done, Err(TxnError::RolledBack(_))), "{done:?}");
+            continue;
+        }
+        done.expect(meanwhile);
+        assert!(!dir.path().join("etc/gone").exists() && !dir.path().join("etc/old/file").exists());
+        let left = fs::read_to_string(dir.path().join("etc/edited")).unwrap_or_default();
+        assert_eq!(left, "", "{meanwhile}");
+    }
+}
+
+#[test]
 fn a_journal_that_is_held_or_damaged_is_respected() {
     let dir = tree();
     let root = Root::open(dir.path()).expect("root");

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ssmbake_manifests::SealAction;
 use ssmbake_tests::digest::{Times, diff, tree};
@@ -276,6 +279,40 @@ fn a_directory_that_stays_is_told() {
     assert_eq!(secrets_in(target.path()), "");
     assert_eq!(run(&["seal", "--detailed-exitcode"], target.path()).0, 20);
     assert_eq!(run(&["seal", "--detailed-exitcode"], target.path()).0, 0);
+}
+
+#[test]
+fn writers_do_not_keep_a_system_from_being_sealed() {
+    let target = MiniTree::debian();
+    let logs: Vec<_> = (0..300)
+        .map(|number| target.path().join(format!("var/log/{number}.log")))
+        .collect();
+    target.put("var/log/wtmp", SECRET);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let wtmp = target.path().join("var/log/wtmp");
+            while !done.load(Ordering::Relaxed) {
+                for log in logs.iter().chain([&wtmp]) {
+                    let mut file = fs::File::options()
+                        .append(true)
+                        .create(true)
+                        .open(log)
+                        .expect("log");
+                    file.write_all(b"a line more\n").expect("write");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let outcomes: Vec<_> = (0..20)
+            .map(|_| run(&["seal", "--profile", "image"], target.path()))
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        for (code, out, err) in outcomes {
+            assert_eq!(code, 0, "{out}{err}");
+        }
+    });
+    assert_eq!(secrets_in(target.path()), "");
 }
 
 #[test]

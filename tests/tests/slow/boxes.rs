@@ -83,7 +83,7 @@ end
 /// The project's Vagrantfile and box table in a directory of their own, which Vagrant fills with its state.
 fn workplace(dir: &Path) {
     fs::create_dir(dir.join("work")).expect("directory");
-    for name in ["Vagrantfile", "boxes.yaml"] {
+    for name in ["Vagrantfile", "boxes.yaml", "program.rb"] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../vagrant")
             .join(name);
@@ -116,12 +116,40 @@ fn the_vagrantfile_is_valid_and_its_boxes_are_systems_of_the_catalog() {
     assert!(String::from_utf8_lossy(&said.stdout).contains("validated successfully"));
     let table = fs::read_to_string(dir.path().join("work/boxes.yaml")).expect("table");
     let rows: Vec<&str> = table.lines().filter(|line| !line.starts_with('#')).collect();
-    assert!(rows.len() > 30, "{}", rows.len());
+    assert!(rows.len() > 28, "{}", rows.len());
     for row in rows {
         let (id, name) = row.split_once(": ").expect("id: box");
         assert!(ssmbake_manifests::catalog().os(id).is_some(), "{id}");
         assert!(name.split('/').count() == 2, "{name}");
+        assert!(!id.ends_with("-6"), "{id}: its kernel runs no present-day binary");
     }
+}
+
+#[test]
+fn a_program_that_old_boxes_cannot_run_is_told_from_a_static_one() {
+    let dir = tempfile::tempdir().expect("directory");
+    workplace(dir.path());
+    let work = dir.path().join("work");
+    let ruby = |script: &str, file: &Path| {
+        let mut ruby = Command::new("ruby");
+        ruby.args(["-r", "./program.rb", "-e", script]).arg(file);
+        outcome(ruby.current_dir(&work))
+    };
+    let is_static = |file: &Path| ruby("exit Program.static?(ARGV[0])", file).0 == 0;
+    assert!(is_static(Path::new("/sbin/ldconfig")));
+    assert!(!is_static(&ssmbake_bin()) && !is_static(&work.join("boxes.yaml")));
+    fs::create_dir_all(dir.path().join("target/dist")).expect("directory");
+    let print = || ruby("print Program.default", Path::new("-")).1;
+    assert!(print().contains("ssmbake-VERSION-linux-"));
+    let arch = std::env::consts::ARCH;
+    let made = dir.path().join(format!("target/dist/ssmbake-0.1.0-linux-{arch}"));
+    fs::write(made, "").expect("file");
+    assert!(print().ends_with(&format!("/ssmbake-0.1.0-linux-{arch}")));
+    // Without a binary nothing comes up, and it is said where one comes from.
+    let missing = dir.path().join("nowhere");
+    let mut up = vagrant(dir.path(), "vagrant");
+    let (code, out, err) = outcome(up.args(["up", "box"]).env("SSMBAKE", &missing));
+    assert!(code != 0 && err.contains("scripts/release build"), "{out}{err}");
 }
 
 #[test]

@@ -67,19 +67,7 @@ impl Fleet {
 
     /// Runs a playbook; its exit code, the line of each machine in the recap, and the merged report.
     fn play(&self, playbook: &Path, more: &[&str]) -> (i32, String, Value) {
-        let mut command = Command::new(tool("ansible-playbook"));
-        command
-            .args(["--forks", "3", "-i"])
-            .arg(self.dir.path().join("inventory"))
-            .arg(playbook)
-            .args(more)
-            .current_dir(self.dir.path())
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("PWD", self.dir.path())
-            .env("HOME", self.dir.path())
-            .env("LC_ALL", "C.UTF-8");
-        let (code, out, err) = outcome(&mut command);
+        let (code, out, err) = outcome(ansible(self.dir.path(), playbook).args(more));
         let report = fs::read(self.dir.path().join("ssmbake-report.json"))
             .unwrap_or_else(|error| panic!("{error}: {out}{err}"));
         (code, out, serde_json::from_slice(&report).expect("JSON"))
@@ -124,6 +112,64 @@ impl Fleet {
             assert_eq!(left, 0, "{out}");
         }
     }
+}
+
+/// What a fleet is told where no machine works: one is not there, on the other ssmbake ends with 3.
+#[track_caller]
+fn check_failures(dir: &Path, playbook: &Path, more: &[&str]) {
+    let play = |limit: &[&str]| {
+        fs::write(dir.join("ssmbake-report.json"), "old").expect("file");
+        let mut command = ansible(dir, playbook);
+        let (code, out, err) = outcome(command.args(more).args(limit));
+        let text = fs::read(dir.join("ssmbake-report.json")).expect("report");
+        let report: Value =
+            serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+        // 4 is Ansible's for machines that were not reached.
+        assert!(code == 2 || code == 4 || code == 6, "{code}: {out}{err}");
+        report
+    };
+    let report = play(&[]);
+    assert_eq!(report["bad"]["exit"], 3, "{report:#}");
+    assert_eq!(report["bad"]["error"], "hint: none", "{report:#}");
+    assert_eq!(report["far"]["exit"], -1, "{report:#}");
+    let why = report["far"]["error"].as_str().unwrap_or_default();
+    assert!(why.contains("connect"), "{report:#}");
+    for host in ["far", "bad"] {
+        let report = play(&["--limit", host]);
+        let hosts: Vec<&String> = report.as_object().expect("object").keys().collect();
+        assert_eq!(hosts, [host], "{report:#}");
+    }
+}
+
+#[test]
+fn a_fleet_in_which_all_fail_has_its_report() {
+    let dir = tempfile::tempdir().expect("directory");
+    let inventory = "far ansible_host=127.0.0.1 ansible_port=1\nbad ansible_connection=local\n";
+    fs::write(dir.path().join("inventory"), inventory).expect("inventory");
+    let program = dir.path().join("ssmbake");
+    fs::write(&program, "#!/bin/sh\necho 'hint: none' >&2\nexit 3\n").expect("program");
+    let playbook = dir.path().join("ssmbake.yml");
+    let mut export = ssmbake(&["export", "--format", "ansible", "--out"]);
+    must(export.arg(&playbook));
+    check_failures(dir.path(), &playbook, &[]);
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/ansible/site.yml");
+    let binary = format!("ssmbake_binary={}", program.display());
+    check_failures(dir.path(), &site, &["--extra-vars", &binary]);
+}
+
+fn ansible(dir: &Path, playbook: &Path) -> Command {
+    let mut command = Command::new(tool("ansible-playbook"));
+    command
+        .args(["--forks", "3", "-i"])
+        .arg(dir.join("inventory"))
+        .arg(playbook)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PWD", dir)
+        .env("HOME", dir)
+        .env("LC_ALL", "C.UTF-8");
+    command
 }
 
 #[test]

@@ -224,7 +224,7 @@ impl From<AcquireError> for Failure {
             AcquireError::Verify { .. } => Self::new(
                 VERIFICATION,
                 error,
-                "a key of your own mirror is named with --keyring; else do not use the file",
+                "a key of your own mirror is named with --keyring, the signer of a bundle's catalog with --signer-key or                  --signer-identity; else do not use the file",
             ),
         }
     }

@@ -1,19 +1,21 @@
 //! Catalogs that are newer than this program, and whose signature makes them, locks and bundles count.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use ssmbake_installers::acquire::{NetworkError, Origin, Transport, TransportOptions};
 use ssmbake_installers::signed::{self, Signer};
+use ssmbake_installers::supply::Bundle;
+use ssmbake_installers::supply::bundle::SignedCatalog;
 use ssmbake_installers::supply::lockfile::{instant, seconds};
 use ssmbake_manifests::{Catalog, Document, hex};
 
 use super::Session;
 use super::network::{proxy_settings, roots_der};
-use crate::args::{CatalogCommand, CatalogExportArgs, Command, MirrorCommand};
+use crate::args::{BundleCommand, CatalogCommand, CatalogExportArgs, Command, MirrorCommand};
 use crate::exit::{self, Failure};
 use crate::host;
 use crate::memory::{self, Seen};
@@ -33,7 +35,7 @@ enum Memory {
 }
 
 /// Who signed something.
-pub(super) struct By {
+struct By {
     /// In words.
     how: String,
     /// [`Signer::name`].
@@ -45,34 +47,66 @@ fn is_url(place: &str) -> bool {
 }
 
 impl Session<'_> {
-    /// The catalog that `--catalog` names, if it counts.
-    pub(super) fn named_catalog(&self) -> Result<Option<Catalog>, Failure> {
-        let Some(place) = &self.cli.common.trust.catalog else {
-            return Ok(None);
+    /// The catalog that `--catalog` names, or else that of the bundle, if it counts.
+    pub(super) fn signed_catalog(&self) -> Result<Option<(Catalog, SignedCatalog)>, Failure> {
+        let (place, signed) = match (&self.cli.common.trust.catalog, self.named_bundle()) {
+            (Some(place), _) => (place.as_str().to_owned(), self.read_catalog(place.as_str())?),
+            (None, Some(path)) if self.signer()?.is_some() => match Bundle::open(path)?.signed_catalog()? {
+                Some(signed) => (format!("{}: catalog", path.display()), signed),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
         };
         // The verbs that look at catalogs take none.
         let memory = match &self.cli.command {
             Command::Catalog { .. } => Memory::Look,
             _ => Memory::Keep,
         };
-        let (document, catalog, _) = self.verified_catalog(place.as_str(), memory)?;
+        let (document, catalog, _) = self.verified_catalog(&place, &signed, memory)?;
         self.console.event(
             "catalog",
             &format!("catalog {} of {}", document.serial, document.issued),
             json!({ "serial": document.serial, "issued": document.issued, "expires": document.expires }),
         );
-        Ok(Some(catalog))
+        Ok(Some((catalog, signed)))
+    }
+
+    /// The bundle that this verb was told of.
+    fn named_bundle(&self) -> Option<&Path> {
+        match &self.cli.command {
+            Command::Apply(args) => args.wanted.bundle.as_deref(),
+            Command::Plan(args) => args.wanted.bundle.as_deref(),
+            Command::Bundle {
+                command: BundleCommand::Verify(args),
+            } => Some(&args.file),
+            _ => None,
+        }
+    }
+
+    /// A catalog and what is beside it.
+    fn read_catalog(&self, place: &str) -> Result<SignedCatalog, Failure> {
+        // Nothing is asked of a server for nobody.
+        self.named_signer(place)?;
+        Ok(SignedCatalog {
+            bytes: self.read_place(place)?,
+            signature: self.signature_of(place)?,
+        })
     }
 
     /// Signature, then content, then age: older than what is built in or was seen, or past its end, it is refused.
-    fn verified_catalog(&self, place: &str, memory: Memory) -> Result<(Document, Catalog, String), Failure> {
-        let bytes = self.read_place(place)?;
-        let by = self.verify_signature(place, &bytes[..])?;
+    fn verified_catalog(
+        &self,
+        place: &str,
+        signed: &SignedCatalog,
+        memory: Memory,
+    ) -> Result<(Document, Catalog, String), Failure> {
+        let bytes = &signed.bytes;
+        let by = self.verify_signature(place, &bytes[..], &signed.signature)?;
         let refuse = |what: String, hint: &str| Failure::new(exit::VERIFICATION, what, hint);
         let malformed = |error: ssmbake_manifests::CatalogError| {
             refuse(error.to_string(), "export it with an ssmbake of this version")
         };
-        let document = Document::parse(&bytes).map_err(malformed)?;
+        let document = Document::parse(bytes).map_err(malformed)?;
         let catalog = Catalog::of(document.clone()).map_err(malformed)?;
         for anchor in catalog.anchors() {
             if Sha256::digest(anchor.der())[..] != anchor.sha256 {
@@ -99,7 +133,7 @@ impl Session<'_> {
         let found = Seen {
             signer: by.signer,
             serial: document.serial,
-            sha256: hex::encode(&Sha256::digest(&bytes)),
+            sha256: hex::encode(&Sha256::digest(bytes)),
         };
         self.remember(found, memory)?;
         Ok((document, catalog, by.how))
@@ -162,27 +196,25 @@ impl Session<'_> {
         )
     }
 
-    /// Checks the signature beside a file: PLACE.sigstore.json.
-    pub(super) fn verify_signature(&self, place: &str, file: impl std::io::Read) -> Result<By, Failure> {
-        let Some(signer) = self.signer()? else {
+    fn named_signer(&self, place: &str) -> Result<Signer, Failure> {
+        self.signer()?.ok_or_else(|| {
             let hint = "name --signer-key, or --signer-identity, --signer-issuer and --trusted-root";
             let what = format!("nobody is named who may have signed `{place}`");
-            return Err(Failure::new(exit::USAGE, what, hint));
-        };
+            Failure::new(exit::USAGE, what, hint)
+        })
+    }
+
+    /// Checks a signature of what lies at `place`.
+    fn verify_signature(
+        &self,
+        place: &str,
+        file: impl std::io::Read,
+        signature: &[u8],
+    ) -> Result<By, Failure> {
+        let signer = self.named_signer(place)?;
         let root = &self.cli.common.trust.trusted_root;
         let root = root.as_deref().map(host::read).transpose()?;
-        let Some(signature) = self.signature_of(place)? else {
-            let what = format!(
-                "`{place}` is not signed: `{place}{}` is not there",
-                signed::BESIDE
-            );
-            return Err(Failure::new(
-                exit::VERIFICATION,
-                what,
-                "do not use it, or sign it",
-            ));
-        };
-        let how = signed::verify(file, &signature, &signer, root.as_deref());
+        let how = signed::verify(file, signature, &signer, root.as_deref());
         let by = how.and_then(|how| {
             let signer = signer.name()?;
             Ok(By { how, signer })
@@ -203,7 +235,10 @@ impl Session<'_> {
         if !trust.require_signature && trust.signer_key.is_none() && trust.signer_identity.is_none() {
             return Ok(());
         }
-        let by = self.verify_signature(place, file)?.how;
+        self.named_signer(place)?;
+        let by = self
+            .verify_signature(place, file, &self.signature_of(place)?)?
+            .how;
         self.console.event(
             "signed",
             &format!("`{place}` is signed {by}"),
@@ -220,9 +255,19 @@ impl Session<'_> {
         }
     }
 
-    /// The signature beside a file, where there is one.
-    pub(super) fn signature_of(&self, place: &str) -> Result<Option<Vec<u8>>, Failure> {
+    /// The signature beside a file, PLACE.sigstore.json, where there is one.
+    pub(super) fn signature_beside(&self, place: &str) -> Result<Option<Vec<u8>>, Failure> {
         self.read_if_there(&format!("{place}{}", signed::BESIDE))
+    }
+
+    fn signature_of(&self, place: &str) -> Result<Vec<u8>, Failure> {
+        self.signature_beside(place)?.ok_or_else(|| {
+            let what = format!(
+                "`{place}` is not signed: `{place}{}` is not there",
+                signed::BESIDE
+            );
+            Failure::new(exit::VERIFICATION, what, "do not use it, or sign it")
+        })
     }
 
     /// As [`Self::read_place`], where there is something.
@@ -267,7 +312,9 @@ impl Session<'_> {
         match command {
             CatalogCommand::Export(args) => self.export_catalog(args),
             CatalogCommand::Verify { file } => {
-                let (document, _, by) = self.verified_catalog(file.as_str(), Memory::Look)?;
+                let place = file.as_str();
+                let (document, _, by) =
+                    self.verified_catalog(place, &self.read_catalog(place)?, Memory::Look)?;
                 let text = format!(
                     "catalog {} of {}, good until {}: signed {by}\n",
                     document.serial, document.issued, document.expires

@@ -24,6 +24,7 @@ use ssmbake_installers::packages::rpm::program::host_backend;
 use ssmbake_installers::plan::{Carrier, Plan, Request, Source};
 use ssmbake_installers::probe::{CallerHints, Facts, RootChoice, probe};
 use ssmbake_installers::root::Root;
+use ssmbake_installers::supply::bundle::SignedCatalog;
 use ssmbake_installers::txn::{self, Settled};
 use ssmbake_installers::{apply, plan, receipt, revert};
 use ssmbake_manifests::{Catalog, install};
@@ -73,9 +74,11 @@ pub(crate) fn run(
         environment,
         console,
         catalog: ssmbake_manifests::catalog(),
+        signed: None,
     };
-    if let Some(named) = session.named_catalog()? {
-        session.catalog = install(named);
+    if let Some((catalog, signed)) = session.signed_catalog()? {
+        session.catalog = install(catalog);
+        session.signed = Some(signed);
     }
     let result = match &cli.command {
         Command::Detect => session.detect(),
@@ -113,6 +116,8 @@ struct Session<'a> {
     environment: &'a Environment,
     console: &'a Console,
     catalog: &'static Catalog,
+    /// What the catalog was read from, where it is none that is built in.
+    signed: Option<SignedCatalog>,
     interrupt: Interrupt,
     /// Of the URLs on the command line.
     secrets: Vec<Secret>,

@@ -325,7 +325,7 @@ impl Session<'_> {
             Some(place) => {
                 let place = place.as_str();
                 let (lock, bytes) = self.lock_of(place)?;
-                signed_lock = self.signature_of(place)?.map(|signature| (bytes, signature));
+                signed_lock = self.signature_beside(place)?.map(|signature| (bytes, signature));
                 let from = |locked| mirror::Wanted::Locked(locked, base.clone());
                 lock.package.into_iter().map(from).collect()
             }
@@ -385,6 +385,7 @@ impl Session<'_> {
         let contents = bundle::Contents {
             lock: &lock,
             document: &document,
+            signed: self.signed.as_ref(),
         };
         let mirror = args.mirror.as_ref().map(|url| url.as_str().trim_end_matches('/'));
         bundle::create(&network.supplier(&ring, &temp_dir)?, contents, mirror, &args.out)?;

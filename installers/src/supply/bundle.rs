@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `ssmbake.lock` | which packages are in it |
 //! | `catalog.json` | all facts, keys and roots among them |
+//! | `catalog.json.sigstore.json` | its signature, where the facts came with one |
 //! | `roots/ID.pem` | the trust anchors, for people and other tools |
 //! | `SHA256SUMS` | of all other entries, for `sha256sum --check` |
 //! | `packages/VERSION/FOLDER/FILE`, `….sig` | packages and their signatures, laid out as AWS's bucket is |
@@ -34,6 +35,7 @@ pub const BASE: &str = "bundle:";
 
 const LOCK: &str = lockfile::NAME;
 const CATALOG: &str = "catalog.json";
+const CATALOG_SIGNATURE: &str = "catalog.json.sigstore.json";
 const PACKAGES: &str = "packages/";
 const ROOTS: &str = "roots/";
 const SUMS: &str = "SHA256SUMS";
@@ -89,6 +91,17 @@ impl Bundle {
     /// The facts that it was made with, as they stand there.
     pub fn catalog(&self) -> Result<Vec<u8>, SupplyError> {
         self.small(CATALOG)
+    }
+
+    /// The same with its signature, where it has one.
+    pub fn signed_catalog(&self) -> Result<Option<SignedCatalog>, SupplyError> {
+        if !self.entries.contains_key(CATALOG_SIGNATURE) {
+            return Ok(None);
+        }
+        Ok(Some(SignedCatalog {
+            bytes: self.catalog()?,
+            signature: self.small(CATALOG_SIGNATURE)?,
+        }))
     }
 
     fn small(&self, name: &str) -> Result<Vec<u8>, SupplyError> {
@@ -229,6 +242,7 @@ fn table(file: &File) -> Result<BTreeMap<String, (u64, u64)>, SupplyError> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let is_known = name == LOCK
             || name == CATALOG
+            || name == CATALOG_SIGNATURE
             || name == SUMS
             || [PACKAGES, ROOTS].iter().any(|dir| name.starts_with(dir)) && !name.contains("..");
         if !is_known || !entry.header().entry_type().is_file() {
@@ -252,6 +266,17 @@ pub struct Contents<'a> {
     pub lock: &'a LockFile,
     /// The facts.
     pub document: &'a Document,
+    /// Whence they came, where somebody signed them.
+    pub signed: Option<&'a SignedCatalog>,
+}
+
+/// A catalog as it was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCatalog {
+    /// The very bytes.
+    pub bytes: Vec<u8>,
+    /// sigstore's JSON.
+    pub signature: Vec<u8>,
 }
 
 /// Fetches what is locked from where it was, or from `base_url` where one is given, and writes a bundle of it.
@@ -272,7 +297,7 @@ pub fn create(
                 sums: String::new(),
             };
             writer.text(LOCK, &contents.lock.render()).map_err(fail)?;
-            writer.text(CATALOG, &contents.document.render()).map_err(fail)?;
+            writer.catalog(contents).map_err(fail)?;
             for (id, pem) in &contents.document.roots {
                 writer.text(&format!("{ROOTS}{id}.pem"), pem).map_err(fail)?;
             }
@@ -319,6 +344,14 @@ struct Writer<W: Write> {
 }
 
 impl<W: Write> Writer<W> {
+    fn catalog(&mut self, contents: Contents<'_>) -> io::Result<()> {
+        let Some(SignedCatalog { bytes, signature }) = contents.signed else {
+            return self.text(CATALOG, &contents.document.render());
+        };
+        self.add(CATALOG, bytes.len() as u64, bytes.as_slice())?;
+        self.add(CATALOG_SIGNATURE, signature.len() as u64, signature.as_slice())
+    }
+
     fn text(&mut self, name: &str, text: &str) -> io::Result<()> {
         self.add(name, text.len() as u64, text.as_bytes())
     }

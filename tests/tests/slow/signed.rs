@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, refused, world};
-use ssmbake_tests::{must, outcome, sha256, ssmbake, tool};
+use ssmbake_tests::{must, outcome, sha256, ssmbake, ssmbake_bin, tool};
 use tempfile::TempDir;
 
 const IDENTITY: &str = "release@example.com";
@@ -548,6 +548,96 @@ fn locks_and_bundles_can_be_made_to_need_a_signature() {
         let err = refused(command.arg("--root").arg(tree.path()), tree.path(), 5);
         assert!(err.contains("is not signed"), "{err}");
     }
+}
+
+#[test]
+fn a_bundle_s_signed_catalog_is_used_where_no_network_is() {
+    let (desk, mirror) = (Desk::new(), mirror());
+    let place = |name: &str| desk.at(name).to_str().expect("UTF-8").to_owned();
+    desk.export("plain", built_in() + 1, "2099-01-01T00:00:00Z");
+    let text = fs::read_to_string(desk.at("plain")).expect("catalog");
+    let mut document: Value = serde_json::from_str(&text).expect("JSON");
+    let keys = document["sections"]["keys"].as_str().expect("keys").to_owned() + &figures();
+    document["sections"]["keys"] = keys.into();
+    fs::write(desk.at("catalog"), document.to_string()).expect("catalog");
+    desk.sign("catalog");
+    let make = |words: &[&str]| {
+        let mut make = desk.ssmbake(words);
+        must(make.args(["--catalog", &place("catalog")]));
+    };
+    make(&[
+        "lock",
+        "--os",
+        "debian-12",
+        "--arch",
+        "amd64",
+        "--version",
+        V1,
+        "--mirror",
+        &mirror.url,
+        "--out",
+        &place("lock"),
+    ]);
+    desk.sign("lock");
+    make(&[
+        "bundle",
+        "create",
+        "--lock",
+        &place("lock"),
+        "--out",
+        &place("bundle"),
+    ]);
+    desk.sign("bundle");
+
+    let home = tempfile::tempdir().expect("directory");
+    let key = place("cosign.pub");
+    let on = |before: &[&str], words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.arg("--net").args(before).arg(ssmbake_bin()).args(words);
+        command.arg(desk.at("bundle")).env_clear();
+        command
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", home.path());
+        command
+    };
+    let verify = ["bundle", "verify", "--signer-key", &key];
+    told(&mut on(&[], &verify), 0, "1 packages are good");
+    let tree = MiniTree::debian();
+    let root = tree.path().to_str().expect("UTF-8");
+    let apply = [
+        "apply",
+        "--region",
+        "eu-west-1",
+        "--root",
+        root,
+        "--signer-key",
+        &key,
+        "--bundle",
+    ];
+    told(&mut on(&[], &apply), 0, "changed");
+    // Nobody is named: its catalog is a stranger's.
+    let tree = MiniTree::debian();
+    let root = tree.path().to_str().expect("UTF-8");
+    told(&mut on(&[], &["bundle", "verify"]), 5, "not in the key ring");
+    let unsigned = ["apply", "--region", "eu-west-1", "--root", root, "--bundle"];
+    told(&mut on(&[], &unsigned), 5, "--signer-key");
+    let other = Desk::new();
+    let stranger = other.at("cosign.pub");
+    let stranger = [
+        "bundle",
+        "verify",
+        "--signer-key",
+        stranger.to_str().expect("UTF-8"),
+    ];
+    told(&mut on(&[], &stranger), 5, "does not count");
+    // Past its end, and older than what was seen here.
+    let late = ["faketime", "-f", "2100-01-01 12:00:00"];
+    told(&mut on(&late, &verify), 5, "ended at 2099-01-01");
+    desk.export("newer", built_in() + 2, "2099-01-01T00:00:00Z");
+    desk.sign("newer");
+    let mut newer = desk.ssmbake(&["keys", "list", "--catalog", &place("newer")]);
+    told(newer.env("HOME", home.path()), 0, "signs from");
+    told(&mut on(&[], &verify), 5, "is not newer than");
 }
 
 /// Everything below a directory, as a server offers it.

@@ -5,10 +5,11 @@
 //! verified, or a program of the publisher. The scripts beside it and the updater for Linux are signed nowhere; their digests
 //! come from the list, which therefore has to come over TLS.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek};
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ssmbake_manifests::{AgentVersion, PackageFormat, hex};
@@ -237,14 +238,21 @@ impl Supplier<'_> {
     }
 }
 
-/// Whether the archive has the package `name` and no other bytes under that name: what is verified is what is unpacked.
+/// Whether the archive has the package `name` and no other bytes under that name: what is verified is what is unpacked, also by
+/// programs that read on after a member of gzip's or after the end that a tar names.
 fn holds_package(archive: &File, name: &str, sha256: &str, limit: u64) -> Result<(), String> {
-    let mut tar = tar::Archive::new(GzDecoder::new(archive).take(limit));
+    let mut tar = tar::Archive::new(MultiGzDecoder::new(archive).take(limit));
     let mut found = None;
+    let mut names = BTreeSet::new();
     for entry in tar.entries().map_err(|error| error.to_string())? {
         let mut entry = entry.map_err(|error| error.to_string())?;
         let path = entry.path().map_err(|error| error.to_string())?;
-        if path.file_name().is_none_or(|last| last != name) {
+        let is_package = path.file_name().is_some_and(|last| last == name);
+        let shown = path.display().to_string();
+        if !names.insert(path.into_owned()) {
+            return Err(format!("`{shown}` is in it twice"));
+        }
+        if !is_package {
             continue;
         }
         if found.is_some() || !entry.header().entry_type().is_file() {
@@ -253,6 +261,16 @@ fn holds_package(archive: &File, name: &str, sha256: &str, limit: u64) -> Result
         let mut hash = Sha256::new();
         read_through(&mut entry, |bytes| hash.update(bytes)).map_err(|error| error.to_string())?;
         found = Some(hex::encode(&hash.finalize()));
+    }
+    let mut rest = tar.into_inner();
+    let mut is_more = false;
+    let read = read_through(&mut rest, |bytes| is_more |= bytes.iter().any(|byte| *byte != 0));
+    read.map_err(|error| error.to_string())?;
+    if rest.limit() == 0 {
+        return Err(format!("it unpacks to more than {limit} bytes"));
+    }
+    if is_more {
+        return Err("bytes follow its end".to_owned());
     }
     match found {
         Some(found) if found == sha256 => Ok(()),
@@ -315,4 +333,32 @@ fn find_program(
         found = found.or(here);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, Write};
+
+    #[test]
+    #[expect(clippy::unwrap_used, reason = "a test")]
+    fn an_archive_that_reaches_the_limit_is_refused() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_cksum();
+        tar.append_data(&mut header, "package", &b"good"[..]).unwrap();
+        let bytes = tar.into_inner().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(&file, flate2::Compression::fast());
+        gzip.write_all(&bytes).unwrap();
+        gzip.finish().unwrap();
+        let digest = hex::encode(&Sha256::digest(b"good"));
+        // Within the package, at its end, and where all of it is read.
+        for (limit, is_good) in [(514, false), (1024, false), (2048, false), (2049, true)] {
+            file.rewind().unwrap();
+            let judged = holds_package(&file, "package", &digest, limit);
+            assert_eq!(judged.is_ok(), is_good, "{limit}: {judged:?}");
+        }
+    }
 }

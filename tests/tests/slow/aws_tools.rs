@@ -400,6 +400,29 @@ fn archives_with_another_package_or_digest_are_refused() {
     origin.say(AGENT, V2, &sha256(&bytes));
     origin.mirror.put(&path_of(AGENT, V2), bytes);
     origin.refuses(5, "is in it twice");
+    // The same after the first member of gzip's, and after the end that the tar names.
+    for (name, cut, words) in [
+        (
+            "members",
+            "size=$(stat -c %s a/amazon-ssm-agent.deb); head -c $((512 + (size + 511) / 512 * 512)) a.tar > first; gzip -n first",
+            "is in it twice",
+        ),
+        ("behind", "gzip -nc a.tar > first.gz", "bytes follow its end"),
+    ] {
+        let script = format!(
+            "set -e; tar -cf a.tar -C a amazon-ssm-agent.deb; tar -cf b.tar -C b amazon-ssm-agent.deb; rm -f first*; {cut}; \
+             gzip -nc b.tar | cat first.gz - > {name}.tar.gz"
+        );
+        must(
+            Command::new("sh")
+                .current_dir(origin.dir.path())
+                .args(["-c", &script]),
+        );
+        let bytes = fs::read(origin.at(&format!("{name}.tar.gz"))).expect("archive");
+        origin.say(AGENT, V2, &sha256(&bytes));
+        origin.mirror.put(&path_of(AGENT, V2), bytes);
+        origin.refuses(5, words);
+    }
     origin
         .mirror
         .put(&path_of(AGENT, V2), &b"\x1f\x8b is no archive"[..]);

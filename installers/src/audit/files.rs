@@ -10,7 +10,7 @@ use crate::error::IoError;
 use crate::packages::PACKAGE;
 use crate::packages::deb::version::upstream;
 use crate::probe::{Facts, of_program};
-use crate::root::{Kind, Last, Root, RootPath};
+use crate::root::{Kind, Last, Meta, Root, RootPath};
 use crate::selinux;
 use crate::service::environment;
 use crate::txn;
@@ -86,25 +86,47 @@ fn only_root(root: &Root, paths: &[&'static str]) -> Found {
     Ok(fault.unwrap_or_else(|| pass("nobody else can")))
 }
 
+/// Who else may write the file, or put another in its place: its directories count as well.
 fn writable(root: &Root, path: &RootPath) -> Result<Option<Finding>, IoError> {
-    let meta = match root.meta(path, Last::Follow) {
-        Err(error) if error.is_loop() => None,
+    let place = match root.canonical(path, Last::Follow) {
+        Err(error) if error.is_loop() => return Ok(None),
         other => other?,
     };
-    let Some(meta) = meta else { return Ok(None) };
-    // A tree that a user unpacked is that user's as a whole; root's are the numbers in it that will be root's.
-    let owner = root
-        .meta(&RootPath::top(), Last::Follow)?
-        .map_or(0, |top| top.uid);
+    if root.meta(&place, Last::Keep)?.is_none() {
+        return Ok(None);
+    }
+    let owner = owner(root)?;
+    let mut next = Some(place);
+    while let Some(place) = next {
+        let meta = root.meta(&place, Last::Keep)?;
+        if let Some(fault) = meta.and_then(|meta| fault_of(&place, &meta, owner)) {
+            return Ok(Some(fault));
+        }
+        next = place.parent();
+    }
+    Ok(None)
+}
+
+fn fault_of(path: &RootPath, meta: &Meta, owner: u32) -> Option<Finding> {
     let fix = format!("`chown root:root {path}; chmod go-w {path}`");
-    Ok(match (meta.uid, meta.mode & 0o022) {
-        (0, 0) => None,
-        (uid, 0) if uid == owner => None,
+    match (meta.uid, meta.mode & 0o022) {
+        (uid, 0) if uid == 0 || uid == owner => None,
         (uid, _) if uid == 0 || uid == owner => {
             Some(fail(format!("`{path}` has mode {:04o}", meta.mode), fix))
         }
         (uid, _) => Some(fail(format!("`{path}` belongs to user {uid}"), fix)),
-    })
+    }
+}
+
+/// A tree that a user unpacked is that user's as a whole, and root's are the numbers in it that will be root's. To root
+/// the owners are what they are.
+fn owner(root: &Root) -> Result<u32, IoError> {
+    #[cfg(unix)]
+    if rustix::process::geteuid().is_root() {
+        return Ok(0);
+    }
+    let top = root.meta(&RootPath::top(), Last::Follow)?;
+    Ok(top.map_or(0, |top| top.uid))
 }
 
 /// The agent's unit and drop-ins, or its job and override.

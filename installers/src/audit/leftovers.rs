@@ -2,6 +2,7 @@
 
 use super::files::{first, has_password, text};
 use super::{Found, fail, pass, warn};
+use crate::error::IoError;
 use crate::probe::Facts;
 use crate::root::{Last, Root, RootPath};
 
@@ -18,18 +19,36 @@ const PROXIES: [&str; 8] = [
 ];
 const PROXY_DIRS: [&str; 3] = ["/etc/apt/apt.conf.d", "/etc/profile.d", "/etc/zypp"];
 /// Where an activation stays that was not meant to.
-const ACTIVATIONS: [&str; 8] = [
+const ACTIVATIONS: [&str; 14] = [
     "/etc/default/grub",
     "/boot/grub/grub.cfg",
     "/boot/grub2/grub.cfg",
+    "/boot/cmdline.txt",
+    "/boot/firmware/cmdline.txt",
     "/etc/kernel/cmdline",
     "/etc/environment",
+    "/etc/systemd/system.conf",
+    "/root/anaconda-ks.cfg",
+    "/root/original-ks.cfg",
     "/var/lib/cloud/seed/nocloud/user-data",
     "/var/lib/cloud/seed/nocloud-net/user-data",
+    "/boot/firmware/user-data",
     "/ssm-activation",
 ];
+const ACTIVATION_DIRS: [&str; 5] = [
+    "/boot/loader/entries",
+    "/etc/default/grub.d",
+    "/etc/systemd/system.conf.d",
+    "/usr/lib/systemd/system.conf.d",
+    "/etc/systemd/system/ssmbake-first-boot.service.d",
+];
 /// How an activation is written.
-const MARKS: [&str; 3] = ["ssm-activation:", "ssm-activation=", "ActivationCode"];
+const MARKS: [&str; 4] = [
+    "ssm-activation:",
+    "ssm-activation=",
+    "ActivationCode",
+    "SSM_ACTIVATION_CODE=",
+];
 const IMAGE_BUILDER: &str = "/tmp/imagebuilder_service/ssm_installed";
 const SUDOERS: &str = "/etc/sudoers.d/ssm-agent-users";
 
@@ -43,13 +62,22 @@ pub(super) fn findings(root: &Root, facts: &Facts) -> Vec<(&'static str, Found)>
     ]
 }
 
-fn build_proxies(root: &Root) -> Found {
-    let mut paths: Vec<RootPath> = PROXIES.into_iter().map(RootPath::fixed).collect();
-    for dir in PROXY_DIRS.into_iter().map(RootPath::fixed) {
-        let entries = root.read_dir(&dir)?.unwrap_or_default();
+/// `files`, and what is in `dirs`.
+fn listed(root: &Root, files: &[&'static str], dirs: &[&'static str]) -> Result<Vec<RootPath>, IoError> {
+    let mut paths: Vec<RootPath> = files.iter().map(|path| RootPath::fixed(path)).collect();
+    for dir in dirs.iter().map(|path| RootPath::fixed(path)) {
+        let entries = match root.read_dir(&dir) {
+            Err(error) if error.is_loop() => None,
+            other => other?,
+        };
+        let entries = entries.unwrap_or_default();
         paths.extend(entries.iter().filter_map(|entry| dir.join(&entry.name).ok()));
     }
-    let found = first(&paths, |path| {
+    Ok(paths)
+}
+
+fn build_proxies(root: &Root) -> Found {
+    let found = first(&listed(root, &PROXIES, &PROXY_DIRS)?, |path| {
         let text = text(root, path)?.unwrap_or_default();
         let is_active =
             |line: &&str| !line.trim_start().starts_with(['#', ';']) && !line.trim_start().starts_with("//");
@@ -69,7 +97,7 @@ fn activations(root: &Root, facts: &Facts) -> Found {
     if facts.environment.is_machine() {
         return Ok(pass("this is no image"));
     }
-    let found = first(&ACTIVATIONS.map(RootPath::fixed), |path| {
+    let found = first(&listed(root, &ACTIVATIONS, &ACTIVATION_DIRS)?, |path| {
         let text = text(root, path)?.unwrap_or_default();
         let has_one = MARKS.iter().any(|mark| text.contains(mark));
         Ok(has_one.then(|| {

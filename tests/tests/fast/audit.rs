@@ -1,7 +1,7 @@
 //! The audit of trees in which a file is odd: each check says so for itself, and the others go on.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use serde_json::Value;
 use ssmbake_tests::mirror::Mirror;
@@ -124,6 +124,56 @@ fn what_a_seal_rule_cannot_read_is_a_finding() {
     // How each rule takes it is its own matter; the report comes.
     let checks = checks(&tree, &["--profile", "image"]);
     assert!(checks.iter().any(|check| check["id"] == "SSMB040"));
+}
+
+#[test]
+fn activations_are_found_in_every_form_and_place() {
+    let clean = baked(&mirror());
+    for (path, text) in [
+        ("etc/environment", "SSM_ACTIVATION_CODE=x\n"),
+        (
+            "etc/systemd/system.conf",
+            "[Manager]\nDefaultEnvironment=\"SSM_ACTIVATION_CODE=x\"\n",
+        ),
+        (
+            "etc/systemd/system.conf.d/a.conf",
+            "[Manager]\nDefaultEnvironment=SSM_ACTIVATION_CODE=x\n",
+        ),
+        (
+            "boot/loader/entries/a.conf",
+            "options ro systemd.setenv=SSM_ACTIVATION_CODE=x\n",
+        ),
+        ("boot/cmdline.txt", "console=tty1 ssm-activation:1:2\n"),
+        ("boot/firmware/cmdline.txt", "console=tty1 ssm-activation:1:2\n"),
+        (
+            "root/anaconda-ks.cfg",
+            "bootloader --append=\"ssm-activation:1:2\"\n",
+        ),
+    ] {
+        let tree = clean.copy();
+        tree.put(path, text);
+        expect(&tree, &[("SSMB074", "fail", path)]);
+    }
+}
+
+#[test]
+fn who_can_replace_a_program_can_change_it() {
+    let clean = baked(&mirror());
+    let tree = clean.copy();
+    fs::set_permissions(tree.path().join("usr/bin"), fs::Permissions::from_mode(0o777)).expect("mode");
+    expect(&tree, &[("SSMB067", "fail", "`/usr/bin` has mode 0777")]);
+    // To root a tree that belongs to a user is no tree of root's.
+    let tree = clean.copy();
+    for path in ["", "usr/bin/amazon-ssm-agent"] {
+        chown(tree.path().join(path), Some(1000), None).expect("owner");
+    }
+    let found = remarks(&tree, &[]);
+    assert!(
+        found
+            .iter()
+            .any(|(id, _, detail)| id == "SSMB067" && detail.contains("belongs to user 1000")),
+        "{found:#?}"
+    );
 }
 
 #[test]

@@ -342,7 +342,7 @@ fn write_config(root: &Root, edits: &[config::Edit], set: &mut ChangeSet) -> Res
         .map(config::json::check)
         .transpose()
         .map_err(unreadable)?;
-    if let Some(new) = config::merge(text, edits).map_err(unreadable)? {
+    if let Some(new) = config::merge(text.as_deref(), edits).map_err(unreadable)? {
         set.edit(root, &path, new.into_bytes(), 0o600)?;
     }
     Ok(())

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
-use ssmbake_manifests::Catalog;
+use ssmbake_manifests::{Catalog, ConfigDefault};
 
 use super::{Finding, Found, Profile, fail, pass, warn};
 use crate::probe::Facts;
 
+const DENIED: &str = "Mgs.DeniedPortForwardingRemoteIPs";
 /// The metadata service's addresses.
 const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
 
@@ -28,7 +30,7 @@ pub(super) fn findings(facts: &Facts, catalog: &Catalog, profile: Profile) -> Ve
         find(find(&sections, section)?.as_object()?, key)
     };
     let order = get("Identity.ConsumptionOrder");
-    let denied_addresses = get("Mgs.DeniedPortForwardingRemoteIPs");
+    let denied_addresses = get(DENIED);
     vec![
         ("SSMB060", Ok(twice(text))),
         ("SSMB061", Ok(unknown(&sections, catalog))),
@@ -37,7 +39,7 @@ pub(super) fn findings(facts: &Facts, catalog: &Catalog, profile: Profile) -> Ve
             "SSMB063",
             Ok(regions(get("Agent.Region"), get("Mgs.Region"), facts)),
         ),
-        ("SSMB064", Ok(denied(denied_addresses))),
+        ("SSMB064", Ok(denied(denied_addresses, catalog))),
         ("SSMB065", Ok(domain(get("Agent.ServiceDomain")))),
     ]
 }
@@ -91,7 +93,17 @@ fn twice(text: &str) -> Finding {
 }
 
 fn unknown(sections: &Map<String, Value>, catalog: &Catalog) -> Finding {
+    let is_known = |name: &str| {
+        let mut keys = catalog.config_keys().iter();
+        keys.any(|key| key.section_and_name().0.eq_ignore_ascii_case(name))
+    };
     for (section, keys) in sections {
+        if !keys.is_object() && !is_known(section) {
+            return warn(
+                format!("`{section}` is no section that this ssmbake knows"),
+                "is it spelled as in AWS's documentation?",
+            );
+        }
         for key in keys.as_object().into_iter().flat_map(Map::keys) {
             let path = format!("{section}.{key}");
             if catalog.config_key(&path).is_none() {
@@ -151,20 +163,27 @@ fn regions(agent: Option<Value>, mgs: Option<Value>, facts: &Facts) -> Finding {
     warn(format!("{name} is set"), fix)
 }
 
-fn denied(list: Option<Value>) -> Finding {
+fn denied(list: Option<Value>, catalog: &Catalog) -> Finding {
     let Some(Value::Array(list)) = list else {
         return pass("by the agent's own list");
     };
-    let missing: Vec<&str> = METADATA
-        .into_iter()
-        .filter(|address| list.iter().all(|one| one.as_str() != Some(address)))
-        .collect();
-    match missing.is_empty() {
-        true => pass("by the list in the configuration"),
-        false => fail(
-            format!("the list lacks {}", missing.join(" and ")),
-            "add them, or remove the key",
-        ),
+    let own = match catalog.config_key(DENIED).and_then(|key| key.default.as_ref()) {
+        Some(ConfigDefault::List(own)) => own.as_slice(),
+        _ => &[],
+    };
+    // The agent compares addresses, not texts.
+    let address = |text: &str| text.parse::<IpAddr>().ok();
+    let listed: Vec<IpAddr> = list.iter().filter_map(|one| address(one.as_str()?)).collect();
+    let is_missing = |text: &&str| address(text).is_some_and(|address| !listed.contains(&address));
+    let missing: Vec<&str> = own.iter().map(String::as_str).filter(is_missing).collect();
+    let (says, fix) = (
+        format!("the list lacks {}", missing.join(", ")),
+        "add them, or remove the key",
+    );
+    match missing.iter().any(|address| METADATA.contains(address)) {
+        true => fail(says, fix),
+        false if missing.is_empty() => pass("by the list in the configuration"),
+        false => warn(says, fix),
     }
 }
 

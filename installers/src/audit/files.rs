@@ -11,7 +11,7 @@ use crate::packages::PACKAGE;
 use crate::packages::deb::version::upstream;
 use crate::probe::{Facts, of_program};
 use crate::root::{Kind, Last, Meta, Root, RootPath};
-use crate::selinux;
+use crate::selinux::{self, Labels};
 use crate::service::environment;
 use crate::txn;
 
@@ -292,23 +292,39 @@ fn labels(root: &Root, facts: &Facts) -> Found {
     {
         return Ok(pass("the first boot sets them"));
     }
-    let own = PROGRAMS.into_iter().chain([config::PATH]).map(RootPath::fixed);
-    for path in own.chain(unit_files(root, facts)?) {
-        let is_file = root
-            .meta(&path, Last::Follow)?
-            .is_some_and(|meta| meta.kind == Kind::File);
-        if is_file && root.attribute(&path, selinux::ATTRIBUTE)?.is_none() {
-            let (what, fix) = (
-                format!("`{path}` has none"),
-                "run `ssmbake apply --selinux relabel`",
-            );
-            return Ok(match selinux.mode.as_str() {
-                "enforcing" => fail(what, fix),
-                _ => warn(what, fix),
-            });
+    let policy = Labels::read(root, &selinux.policy)?;
+    let mut paths: Vec<RootPath> = PROGRAMS
+        .into_iter()
+        .chain([config::PATH])
+        .map(RootPath::fixed)
+        .collect();
+    paths.extend(unit_files(root, facts)?);
+    let fault = first(&paths, |path| {
+        let meta = root.meta(path, Last::Follow)?;
+        if meta.is_none_or(|meta| meta.kind != Kind::File) {
+            return Ok(None);
         }
-    }
-    Ok(pass("all have one"))
+        let label = root.attribute(path, selinux::ATTRIBUTE)?;
+        let place = root.canonical(path, Last::Follow)?;
+        let what = match (label, policy.of(&place, Kind::File)) {
+            (None, _) => format!("`{path}` has none"),
+            (Some(label), Some(wanted)) if kind_of(&label) != kind_of(wanted) => {
+                format!("`{path}` has `{label}`, the policy says `{wanted}`")
+            }
+            _ => return Ok(None),
+        };
+        let fix = "run `ssmbake apply --selinux relabel`";
+        Ok(Some(match selinux.mode.as_str() {
+            "enforcing" => fail(what, fix),
+            _ => warn(what, fix),
+        }))
+    })?;
+    Ok(fault.unwrap_or_else(|| pass("all as the policy says")))
+}
+
+/// The type in a label: it is what `restorecon` compares.
+fn kind_of(label: &str) -> &str {
+    label.split(':').nth(2).unwrap_or(label)
 }
 
 fn kernel(facts: &Facts, catalog: &Catalog) -> Finding {

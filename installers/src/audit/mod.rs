@@ -331,12 +331,14 @@ fn complete(facts: &Facts) -> Finding {
 }
 
 fn version(facts: &Facts, catalog: &Catalog) -> Finding {
-    let Some(package) = &facts.agent.package else {
-        return pass("no package to judge");
+    let snap = facts.agent.snap.as_ref().and_then(|snap| snap.version.as_deref());
+    let package = facts.agent.package.as_ref();
+    let Some(told) = package.map(|package| upstream(&package.version)).or(snap) else {
+        return pass("no version is told");
     };
     let floor = catalog.agent().floor;
     let last = catalog.os(&facts.os.value.id).and_then(|os| os.agent_max);
-    match upstream(&package.version).parse::<AgentVersion>() {
+    match told.parse::<AgentVersion>() {
         Ok(version) if version < floor && last == Some(version) => warn(
             format!("{version} has known vulnerabilities and is the last that runs here"),
             "move to a newer system",
@@ -347,7 +349,7 @@ fn version(facts: &Facts, catalog: &Catalog) -> Finding {
         ),
         Ok(version) => pass(format!("{version} is at or above {floor}")),
         Err(_) => warn(
-            format!("`{}` is no version of AWS's", package.version),
+            format!("`{told}` is no version of AWS's"),
             "check where it came from",
         ),
     }
@@ -469,8 +471,8 @@ fn clock(facts: &Facts) -> Finding {
     match &facts.clock {
         Some(program) => pass(format!("`{program}`")),
         None => warn(
-            "neither chrony, systemd-timesyncd nor ntpd is there",
-            "install one: AWS refuses a machine that is five minutes off",
+            "neither chrony, systemd-timesyncd nor ntpd is there and enabled",
+            "install and enable one: AWS refuses a machine that is five minutes off",
         ),
     }
 }

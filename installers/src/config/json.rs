@@ -3,6 +3,8 @@
 //! The agent reads with Go's encoding/json: keys match without regard to case and of doubled keys the last wins,
 //! but a BOM, a comment or a trailing comma stops it.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// Why the agent could not read a text, or why it cannot be edited.
@@ -22,20 +24,18 @@ pub enum JsonError {
     NotObject(String),
 }
 
-/// The text, if the agent can read it.
-pub fn check(bytes: &[u8]) -> Result<&str, JsonError> {
+/// The text as the agent takes it, if it can read it.
+pub fn check(bytes: &[u8]) -> Result<Cow<'_, str>, JsonError> {
     if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
     {
         return Err(JsonError::Bom);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
-    let value: Value = serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))?;
-    let Value::Object(sections) = value else {
-        return Err(JsonError::NotObject("the whole".to_owned()));
-    };
-    match sections.iter().find(|(_, value)| !value.is_object()) {
-        Some((name, _)) => Err(JsonError::NotObject(name.clone())),
-        None => Ok(text),
+    // Go takes what is no UTF-8 for U+FFFD in a string, and for a syntax error elsewhere.
+    let text = String::from_utf8_lossy(bytes);
+    let value: Value = serde_json::from_str(&text).map_err(|error| JsonError::Syntax(error.to_string()))?;
+    match value {
+        Value::Object(_) | Value::Null => Ok(text),
+        _ => Err(JsonError::NotObject("the whole".to_owned())),
     }
 }
 
@@ -43,7 +43,10 @@ pub fn check(bytes: &[u8]) -> Result<&str, JsonError> {
 pub fn get(text: &str, section: &str, key: &str) -> Option<Value> {
     let whole = Object::scan(text, text.find('{')?);
     let section = whole.find(text, section)?;
-    let inner = Object::scan(text, section.value.start);
+    let start = section.value.start;
+    let inner = text[start..]
+        .starts_with('{')
+        .then(|| Object::scan(text, start))?;
     let member = inner.find(text, key)?;
     serde_json::from_str(&text[member.value.clone()]).ok()
 }
@@ -53,15 +56,26 @@ pub fn set(text: &str, section: &str, key: &str, value: &Value) -> Result<String
     if get(text, section, key).as_ref() == Some(value) {
         return Ok(text.to_owned());
     }
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(JsonError::NotUtf8);
+    }
     let start = text
         .find('{')
         .ok_or_else(|| JsonError::NotObject("the whole".to_owned()))?;
     let whole = Object::scan(text, start);
+    let indent = whole.indent(text, "");
+    let fresh = format!("{{\n{indent}{indent}{}: {value}\n{indent}}}", quote(key));
     let Some(found) = whole.find(text, section) else {
-        let indent = whole.indent(text, "");
-        let inner = format!("{{\n{indent}{indent}{}: {value}\n{indent}}}", quote(key));
-        return Ok(whole.insert(text, "", &format!("{}: {inner}", quote(section))));
+        return Ok(whole.insert(text, "", &format!("{}: {fresh}", quote(section))));
     };
+    match &text[found.value.clone()] {
+        object if object.starts_with('{') => {}
+        "null" => {
+            let (before, after) = (&text[..found.value.start], &text[found.value.end..]);
+            return Ok(format!("{before}{fresh}{after}"));
+        }
+        _ => return Err(JsonError::NotObject(section.to_owned())),
+    }
     let object = Object::scan(text, found.value.start);
     Ok(match object.find(text, key) {
         Some(member) => {
@@ -234,7 +248,22 @@ mod tests {
     fn tells_what_the_agent_cannot_read() {
         assert_eq!(check(b"\xef\xbb\xbf{}"), Err(JsonError::Bom));
         assert_eq!(check(b"\xff\xfe{\0}\0"), Err(JsonError::Bom));
-        assert_eq!(check(b"{\"a\":\"\xe9\"}"), Err(JsonError::NotUtf8));
+        assert_eq!(check(b"{\"a\":\"\xe9\"}").as_deref(), Ok("{\"a\":\"\u{fffd}\"}"));
+        assert!(matches!(check(b"{\"a\":1\xe9}"), Err(JsonError::Syntax(_))));
+        assert_eq!(
+            set("{\"a\":\"\u{fffd}\"}", "A", "B", &json!(1)),
+            Err(JsonError::NotUtf8)
+        );
+        for text in ["null", "{\"Mds\": null}", "{\"Foo\": 1}"] {
+            assert!(check(text.as_bytes()).is_ok(), "{text}");
+        }
+        assert_eq!(get("{\"Mds\": null}", "Mds", "Endpoint"), None);
+        let new = set("{\"Mds\": null}", "Mds", "Endpoint", &json!("h")).expect("set");
+        assert_eq!(get(&new, "Mds", "Endpoint"), Some(json!("h")));
+        assert_eq!(
+            set("{\"Mds\": 1}", "Mds", "Endpoint", &json!("h")),
+            Err(JsonError::NotObject("Mds".to_owned()))
+        );
         for text in ["", "{\"Mds\":{},}", "// x\n{}", "{\"Mds\":{}} x"] {
             assert!(
                 matches!(check(text.as_bytes()), Err(JsonError::Syntax(_))),
@@ -242,10 +271,6 @@ mod tests {
             );
         }
         assert_eq!(check(b"[]"), Err(JsonError::NotObject("the whole".to_owned())));
-        assert_eq!(
-            check(b"{\"Mds\": 1}"),
-            Err(JsonError::NotObject("Mds".to_owned()))
-        );
     }
 
     #[test]

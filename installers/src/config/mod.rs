@@ -4,7 +4,7 @@ pub mod json;
 pub mod proxy;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use ssmbake_manifests::{Catalog, ConfigKind, Service};
 
 /// Where the agent looks for its configuration on Linux.
@@ -213,6 +213,45 @@ fn check_bare_endpoint(text: &str, path: &str) -> Result<(), SettingError> {
     Ok(())
 }
 
+/// The first known section or key whose value is of a type that the agent stops at; null is as good as absent.
+pub fn mistyped(text: &str, catalog: &Catalog) -> Option<String> {
+    let sections: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    for (name, value) in sections.iter().filter(|(_, value)| !value.is_null()) {
+        let known = catalog.config_keys().iter();
+        let known = known.filter(|key| key.section_and_name().0.eq_ignore_ascii_case(name));
+        for key in known {
+            let Some(members) = value.as_object() else {
+                return Some(format!("`{name}` is not an object"));
+            };
+            let is_named = |name: &str| key.section_and_name().1.eq_ignore_ascii_case(name);
+            let mut own = members.iter().filter(|(name, _)| is_named(name));
+            if let Some((_, value)) = own.find(|(_, value)| !is_of_type(&key.kind, value)) {
+                return Some(format!("{} is of the wrong type: {value}", key.path));
+            }
+        }
+    }
+    None
+}
+
+fn is_of_type(kind: &ConfigKind, value: &Value) -> bool {
+    let all = |is_one: fn(&Value) -> bool| {
+        let items = value.as_array();
+        items.is_some_and(|items| items.iter().all(|item| item.is_null() || is_one(item)))
+    };
+    value.is_null()
+        || match kind {
+            ConfigKind::Bool => value.is_boolean(),
+            ConfigKind::Integer { .. } => value.is_i64(),
+            ConfigKind::TextList | ConfigKind::ChoiceList { .. } => all(Value::is_string),
+            ConfigKind::Objects => all(Value::is_object),
+            ConfigKind::Choice { .. }
+            | ConfigKind::Text
+            | ConfigKind::Region
+            | ConfigKind::Endpoint
+            | ConfigKind::BareEndpoint => value.is_string(),
+        }
+}
+
 /// Whether the agent takes a value that a file already has.
 pub fn check_value(key: &ssmbake_manifests::ConfigKey, value: &Value) -> Result<(), SettingError> {
     let mismatch = || {
@@ -222,6 +261,7 @@ pub fn check_value(key: &ssmbake_manifests::ConfigKey, value: &Value) -> Result<
         )
     };
     let raw = match (&key.kind, value) {
+        (_, Value::Null) => return Ok(()),
         (ConfigKind::Bool, Value::Bool(_)) => return Ok(()),
         (ConfigKind::Integer { .. }, Value::Number(number)) => number.to_string(),
         (ConfigKind::TextList | ConfigKind::ChoiceList { .. }, Value::Array(items)) => {

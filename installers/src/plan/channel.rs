@@ -68,6 +68,7 @@ mod tests {
             let mut facts = Facts::untouched(os, Arch::Amd64);
             facts.environment.place.value = place;
             facts.agent.snap = seeded.map(|is_seeded| SnapFacts {
+                version: None,
                 path: "/snap/amazon-ssm-agent".to_owned(),
                 is_seeded,
             });

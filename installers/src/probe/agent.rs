@@ -1,6 +1,6 @@
 //! The agent in a tree: as a package, as a snap, its configuration, whether it starts.
 
-use ssmbake_manifests::{Os, PackageFormat, ServiceManager};
+use ssmbake_manifests::{Catalog, Os, PackageFormat, ServiceManager};
 
 use super::ProbeError;
 use super::facts::{AgentInTree, ConfigFacts, Evidence, PackageFacts, SnapFacts};
@@ -20,6 +20,7 @@ use crate::service::{Enablement, InstallChannel, online, systemd, upstart};
 
 const LIST_LIMIT: usize = 4 * 1024 * 1024;
 const CONFIG_LIMIT: usize = 1024 * 1024;
+const SNAP_YAML: &str = "/snap/amazon-ssm-agent/current/meta/snap.yaml";
 /// Mounted, installed or waiting to be installed at first boot. The seed stays for ever, so it is asked last.
 const SNAP_DIRS: [(&str, Seeded); 3] = [
     ("/snap", Seeded::No),
@@ -37,9 +38,10 @@ enum Seeded {
 pub(super) fn look(
     root: &Root,
     os: &Os,
+    catalog: &Catalog,
     rpm_database: Option<&Database>,
 ) -> Result<(AgentInTree, Option<String>), ProbeError> {
-    let (config, config_text) = config_facts(root, &RootPath::fixed(config::PATH))?;
+    let (config, config_text) = config_facts(root, &RootPath::fixed(config::PATH), catalog)?;
     let (package, package_unknown) = match os.package {
         PackageFormat::Deb => (deb(root)?, None),
         PackageFormat::Rpm => match rpm(root, rpm_database) {
@@ -185,7 +187,9 @@ fn snap(root: &Root) -> Result<Option<SnapFacts>, ProbeError> {
         let entries = root.read_dir(&RootPath::fixed(dir))?.unwrap_or_default();
         let own = |name: &str| name == PACKAGE || name.starts_with("amazon-ssm-agent_");
         if let Some(entry) = entries.iter().find(|entry| own(&entry.name)) {
+            let is_mounted = dir == "/snap";
             return Ok(Some(SnapFacts {
+                version: is_mounted.then(|| snap_version(root)).transpose()?.flatten(),
                 path: format!("{dir}/{}", entry.name),
                 is_seeded: seeded == Seeded::Yes,
             }));
@@ -194,10 +198,19 @@ fn snap(root: &Root) -> Result<Option<SnapFacts>, ProbeError> {
     Ok(None)
 }
 
+/// Of a snap that is mounted; a file of squashfs is not looked into.
+fn snap_version(root: &Root) -> Result<Option<String>, IoError> {
+    let bytes = root.read_if_file(&RootPath::fixed(SNAP_YAML), CONFIG_LIMIT)?;
+    let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+    let version = text.lines().find_map(|line| line.strip_prefix("version:"));
+    Ok(version.map(|version| version.trim().trim_matches(['"', '\'']).to_owned()))
+}
+
 /// The configuration file at `path`, and its text where the agent can read it.
 pub(super) fn config_facts(
     root: &Root,
     path: &RootPath,
+    catalog: &Catalog,
 ) -> Result<(ConfigFacts, Option<String>), ProbeError> {
     let bytes = match root.read(path, CONFIG_LIMIT) {
         Ok(Some(bytes)) => bytes,
@@ -208,18 +221,18 @@ pub(super) fn config_facts(
             return Ok((ConfigFacts::Unread { why }, None));
         }
     };
-    Ok(match config::json::check(&bytes) {
+    let text = config::json::check(&bytes).map_err(|error| error.to_string());
+    let checked = text.and_then(|text| match config::mistyped(&text, catalog) {
+        Some(why) => Err(why),
+        None => Ok(text),
+    });
+    Ok(match checked {
         Ok(text) => (
             ConfigFacts::Valid {
                 sha256: sha256_hex(&bytes),
             },
-            Some(text.to_owned()),
+            Some(text.into_owned()),
         ),
-        Err(error) => (
-            ConfigFacts::Invalid {
-                why: error.to_string(),
-            },
-            None,
-        ),
+        Err(why) => (ConfigFacts::Invalid { why }, None),
     })
 }

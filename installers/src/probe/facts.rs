@@ -164,6 +164,9 @@ pub struct SnapFacts {
     pub path: String,
     /// Whether it only waits to be installed at first boot.
     pub is_seeded: bool,
+    /// Its version, where it is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// The agent's configuration file.

@@ -101,7 +101,7 @@ pub fn probe(root: &Root, catalog: &Catalog, hints: &CallerHints) -> Result<Fact
         PackageFormat::Rpm => Database::find(root)?,
         _ => None,
     };
-    let (agent, config_text) = agent::look(root, os, rpm_database.as_ref())?;
+    let (agent, config_text) = agent::look(root, os, catalog, rpm_database.as_ref())?;
     Ok(Facts {
         schema: SCHEMA,
         os: os_found,

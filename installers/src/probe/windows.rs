@@ -111,7 +111,7 @@ pub(super) fn probe(
     let windows = windows_facts(root, &software, system.as_ref())?;
     let (os, os_found) = identify(catalog, hints, &software, system.as_ref(), &windows)?;
     let arch = architecture(root, config, &software, system.as_ref())?;
-    let (agent, config_text) = windows_agent::look(root, &software, system.as_ref())?;
+    let (agent, config_text) = windows_agent::look(root, &software, system.as_ref(), catalog)?;
     let hives = system.as_ref().map_or(software.path(), System::path);
     Ok(Facts {
         schema: SCHEMA,

@@ -1,6 +1,6 @@
 //! The agent in a Windows tree: its programs, its entry among the installed programs, its service, its configuration.
 
-use ssmbake_manifests::PackageFormat;
+use ssmbake_manifests::{Catalog, PackageFormat};
 
 use super::ProbeError;
 use super::agent::config_facts;
@@ -36,9 +36,10 @@ pub(super) fn look(
     root: &Root,
     software: &Registry,
     system: Option<&System>,
+    catalog: &Catalog,
 ) -> Result<(AgentInTree, Option<String>), ProbeError> {
     let (config, config_text) = match fold(root, CONFIG)? {
-        Some(path) => config_facts(root, &path)?,
+        Some(path) => config_facts(root, &path, catalog)?,
         None => (ConfigFacts::Absent, None),
     };
     let agent = AgentInTree {

@@ -215,3 +215,45 @@ fn proxies_are_read_as_systemd_reads_them() {
     );
     expect(&tree, &[]);
 }
+
+#[test]
+fn a_configuration_that_go_loads_is_no_defect() {
+    let clean = baked(&mirror());
+    let with = |bytes: &[u8]| {
+        let tree = clean.copy();
+        tree.put(AGENT_JSON, "");
+        fs::write(tree.path().join(AGENT_JSON), bytes).expect("file");
+        tree
+    };
+    for good in [
+        &b"null"[..],
+        b"{\"Agent\": null}",
+        b"{\"Agent\": {\"SelfUpdate\": null}, \"Mgs\": {\"DeniedPortForwardingRemoteIPs\": null}}",
+        b"{\"Profile\": {\"ShareProfile\": \"caf\xe9\"}}",
+    ] {
+        expect(&with(good), &[]);
+    }
+    // What nobody can write back as it was is not edited.
+    let tree = with(b"{\"Profile\": {\"ShareProfile\": \"caf\xe9\"}}");
+    let mirror = mirror();
+    let mut bake = apply(tree.path(), &mirror, V1);
+    let (code, _, err) = outcome(bake.args(["--set", "Agent.SelfUpdate=true"]));
+    assert!(code == 8 && err.contains("UTF-8"), "{code}: {err}");
+}
+
+#[test]
+fn a_mounted_snap_tells_its_version() {
+    let tree = MiniTree::debian();
+    for (version, wanted) in [("2.3.50.0", "fail"), ("'3.3.1957.0'", "pass")] {
+        tree.put(
+            "snap/amazon-ssm-agent/current/meta/snap.yaml",
+            &format!("name: amazon-ssm-agent\nversion: {version}\n"),
+        );
+        let checks = checks(&tree, &[]);
+        let check = checks
+            .iter()
+            .find(|check| check["id"] == "SSMB005")
+            .expect("check");
+        assert_eq!(check["verdict"], wanted, "{check}");
+    }
+}

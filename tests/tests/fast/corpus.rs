@@ -107,9 +107,20 @@ const DEFECTS: &[(&str, &str, Seed)] = &[
     ("SSMB007", "fail", Config("{\n// a comment\n}")),
     ("SSMB007", "fail", Config("{\"Agent\": []}")),
     ("SSMB007", "fail", Config("[]")),
+    (
+        "SSMB007",
+        "fail",
+        Config("{\"ssm\": {\"healthfrequencyminutes\": 5.5}}"),
+    ),
+    (
+        "SSMB007",
+        "fail",
+        Config("{\"Identity\": {\"ConsumptionOrder\": [1]}}"),
+    ),
+    ("SSMB061", "warn", Config("{\"Foo\": 1}")),
     ("SSMB007", "fail", Config("{\"Agent\": {}")),
     (
-        "SSMB008",
+        "SSMB007",
         "fail",
         Config("{\"Agent\": {\"SelfUpdate\": \"true\"}}"),
     ),
@@ -119,7 +130,7 @@ const DEFECTS: &[(&str, &str, Seed)] = &[
         Config("{\"Ssm\": {\"HealthFrequencyMinutes\": 61}}"),
     ),
     (
-        "SSMB008",
+        "SSMB007",
         "fail",
         Config("{\"Ssm\": {\"HealthFrequencyMinutes\": \"5\"}}"),
     ),
@@ -180,6 +191,11 @@ const DEFECTS: &[(&str, &str, Seed)] = &[
         "SSMB064",
         "fail",
         Config("{\"Mgs\": {\"DeniedPortForwardingRemoteIPs\": []}}"),
+    ),
+    (
+        "SSMB064",
+        "warn",
+        Config("{\"Mgs\": {\"DeniedPortForwardingRemoteIPs\": [\"169.254.169.254\", \"fd00:ec2::254\"]}}"),
     ),
     (
         "SSMB065",
@@ -296,6 +312,11 @@ const DEFECTS: &[(&str, &str, Seed)] = &[
     ),
     // What surrounds it.
     ("SSMB015", "warn", Gone("usr/sbin/chronyd")),
+    (
+        "SSMB015",
+        "warn",
+        Link("etc/systemd/system/chrony.service", "/dev/null"),
+    ),
     (
         "SSMB076",
         "warn",

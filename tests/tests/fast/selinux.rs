@@ -123,7 +123,7 @@ fn new_files_get_labels_and_old_ones_keep_theirs() {
     must(&mut apply(target.path(), &mirror, V1));
     let audited = outcome(ssmbake(&["audit", "--root"]).arg(target.path())).1;
     assert!(
-        audited.contains("pass SSMB083") && audited.contains("all have one"),
+        audited.contains("pass SSMB083") && audited.contains("all as the policy says"),
         "{audited}"
     );
     let labels = [
@@ -154,6 +154,11 @@ fn new_files_get_labels_and_old_ones_keep_theirs() {
     let script = "import os, sys; os.setxattr(sys.argv[1], 'security.selinux', b'own_t\\0')";
     let changed = target.path().join("usr/bin/ssm-session-worker");
     must(Command::new("python3").args(["-c", script]).arg(changed));
+    let audited = outcome(ssmbake(&["audit", "--root"]).arg(target.path())).1;
+    assert!(
+        audited.contains("FAIL SSMB083") && audited.contains("`own_t`"),
+        "{audited}"
+    );
     must(&mut apply(target.path(), &mirror, V2));
     assert_eq!(label(target.path(), "usr/bin/ssm-session-worker"), "own_t");
 }

@@ -33,26 +33,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, IoError> {
 /// A file as a whole or not at all; what is no file, such as a pipe or a terminal, is written to.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), IoError> {
     let fail = |error| IoError::new("write", path.display(), error);
-    let there = std::fs::metadata(path).ok();
-    if there.as_ref().is_some_and(|there| !there.is_file()) {
-        return std::fs::write(path, bytes).map_err(fail);
-    }
-    // A link stays one.
-    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let create = |temp: &Path| File::create(temp);
-    let written = whole::write(&place, create, fail, |mut file| {
-        if let Some(there) = &there {
-            file.set_permissions(there.permissions()).map_err(fail)?;
-        }
-        file.write_all(bytes).map_err(fail)
-    });
-    match (written, there) {
-        // The file is the user's, its directory is not.
-        (Err(error), Some(_)) if error.kind() == ErrorKind::PermissionDenied => {
-            std::fs::write(path, bytes).map_err(fail)
-        }
-        (written, _) => written,
-    }
+    whole::write(path, fail, |file| file.write_all(bytes).map_err(fail))
 }
 
 /// Whether [`write`] will find a place: asked before work that would else be done in vain.

@@ -5,9 +5,9 @@
 )]
 
 #[cfg(not(unix))]
-pub(super) use other::{create, make_dir, open_own, unnamed};
+pub(super) use other::{make_dir, open_own, unnamed};
 #[cfg(unix)]
-pub(super) use unix::{create, make_dir, open_own, unnamed};
+pub(super) use unix::{make_dir, open_own, unnamed};
 
 #[cfg(unix)]
 mod unix {
@@ -18,6 +18,8 @@ mod unix {
 
     use rustix::fs::{Mode, OFlags};
 
+    use crate::whole;
+
     /// Gone with its descriptor, whatever happens to us.
     pub(in super::super) fn unnamed(dir: &Path) -> io::Result<File> {
         let mode = Mode::from_raw_mode(0o600);
@@ -25,7 +27,7 @@ mod unix {
         if let Ok(fd) = rustix::fs::open(dir, flags, mode) {
             return Ok(File::from(fd));
         }
-        let path = dir.join(format!(".ssmbake-{}", std::process::id()));
+        let path = dir.join(whole::random_name()?);
         let named = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, named, mode)?;
         std::fs::remove_file(&path)?;
@@ -47,16 +49,6 @@ mod unix {
             .mode(0o700)
             .create(path)
     }
-
-    /// For writing; emptied where it is there.
-    pub(in super::super) fn create(path: &Path) -> io::Result<File> {
-        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::open(
-            path,
-            flags,
-            Mode::from_raw_mode(0o600),
-        )?))
-    }
 }
 
 /// Packages are fetched only to change trees, which only Linux does.
@@ -75,10 +67,6 @@ mod other {
     }
 
     pub(in super::super) fn make_dir(_path: &Path) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(in super::super) fn create(_path: &Path) -> io::Result<File> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

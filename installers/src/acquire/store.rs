@@ -235,13 +235,5 @@ fn read_small(path: &Path) -> Option<Vec<u8>> {
 }
 
 fn write_new(path: &Path, mut from: impl Read) -> io::Result<()> {
-    whole::write(
-        path,
-        private::create,
-        |error| error,
-        |mut file| {
-            io::copy(&mut from, &mut file)?;
-            file.flush()
-        },
-    )
+    whole::replace(path, |file| io::copy(&mut from, file).map(drop))
 }

@@ -287,44 +287,36 @@ pub fn create(
     out: &Path,
 ) -> Result<(), SupplyError> {
     let fail = |error| SupplyError::Io(IoError::new("write", out.display(), error));
-    whole::write(
-        out,
-        |temp| File::create(temp),
-        fail,
-        |file| {
-            let mut writer = Writer {
-                archive: tar::Builder::new(BufWriter::new(file)),
-                sums: String::new(),
-            };
-            writer.text(LOCK, &contents.lock.render()).map_err(fail)?;
-            writer.catalog(contents).map_err(fail)?;
-            for (id, pem) in &contents.document.roots {
-                writer.text(&format!("{ROOTS}{id}.pem"), pem).map_err(fail)?;
-            }
-            for locked in &contents.lock.package {
-                let verified = supplier.locked(locked, base_url)?;
-                let name = package_name(supplier.agent, locked);
-                let signature = verified.signature();
-                // A program for Windows has its signature inside.
-                if !signature.is_empty() {
-                    let name = supplier.agent.signature_path(&name);
-                    writer
-                        .add(&name, signature.len() as u64, signature)
-                        .map_err(fail)?;
-                }
+    whole::write(out, fail, |file| {
+        let mut writer = Writer {
+            archive: tar::Builder::new(BufWriter::new(file)),
+            sums: String::new(),
+        };
+        writer.text(LOCK, &contents.lock.render()).map_err(fail)?;
+        writer.catalog(contents).map_err(fail)?;
+        for (id, pem) in &contents.document.roots {
+            writer.text(&format!("{ROOTS}{id}.pem"), pem).map_err(fail)?;
+        }
+        for locked in &contents.lock.package {
+            let verified = supplier.locked(locked, base_url)?;
+            let name = package_name(supplier.agent, locked);
+            let signature = verified.signature();
+            // A program for Windows has its signature inside.
+            if !signature.is_empty() {
+                let name = supplier.agent.signature_path(&name);
                 writer
-                    .add(&name, verified.size(), verified.file()?)
+                    .add(&name, signature.len() as u64, signature)
                     .map_err(fail)?;
             }
-            let sums = std::mem::take(&mut writer.sums);
-            writer.text(SUMS, &sums).map_err(fail)?;
-            let archive = writer.archive;
-            let file = archive
-                .into_inner()
-                .and_then(|writer| writer.into_inner().map_err(|error| error.into_error()));
-            file.and_then(|file| file.sync_all()).map_err(fail)
-        },
-    )
+            writer
+                .add(&name, verified.size(), verified.file()?)
+                .map_err(fail)?;
+        }
+        let sums = std::mem::take(&mut writer.sums);
+        writer.text(SUMS, &sums).map_err(fail)?;
+        let written = writer.archive.into_inner();
+        written.and_then(|mut buffer| buffer.flush()).map_err(fail)
+    })
 }
 
 fn package_name(agent: &AgentFacts, locked: &Locked) -> String {

@@ -341,7 +341,6 @@ mod tests {
     use std::io::{Seek, Write};
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test")]
     fn an_archive_that_reaches_the_limit_is_refused() {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();

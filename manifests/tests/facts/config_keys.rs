@@ -90,6 +90,7 @@ fn a_default_is_a_value_of_its_kind() {
             (ConfigKind::ChoiceList { values }, Some(ConfigDefault::List(words))) => {
                 words.iter().all(|word| values.contains(word))
             }
+            (ConfigKind::TextList, Some(ConfigDefault::List(words))) => !words.is_empty(),
             (ConfigKind::Objects, Some(ConfigDefault::List(words))) => words.is_empty(),
             _ => false,
         };

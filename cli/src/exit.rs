@@ -187,9 +187,10 @@ impl From<NetworkError> for Failure {
                 "name the server's CA with --ca-file"
             }
             NetworkError::Interrupted { .. } => "",
-            NetworkError::Connection { .. } | NetworkError::Timeout { .. } => {
-                "check network, proxy and --mirror"
+            NetworkError::Timeout { .. } => {
+                "check network, proxy and --mirror; all downloads together may take longer with --timeout"
             }
+            NetworkError::Connection { .. } => "check network, proxy and --mirror",
             _ => "",
         };
         Self::new(NETWORK, error, hint)
@@ -286,7 +287,10 @@ impl From<MirrorError> for Failure {
             MirrorError::Contended(_) => {
                 Self::new(CONFLICT, error, "let fewer writers work at the same time")
             }
-            MirrorError::Store { .. } => Self::new(NETWORK, error, "check place, credentials and room"),
+            MirrorError::Store { .. } => {
+                Self::new(NETWORK, error, "check place, network, credentials and room")
+            }
+            MirrorError::Interrupted => Self::new(NETWORK, error, "run it again"),
             MirrorError::Supply(error) => error.into(),
             MirrorError::Io(error) => error.into(),
         }

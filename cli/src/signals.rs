@@ -1,5 +1,5 @@
-//! SIGHUP, SIGINT and SIGTERM: the first lets a change be taken back, the second ends the program at once (the next run
-//! takes it back then).
+//! SIGHUP, SIGINT and SIGTERM: the first lets a change be taken back and half a file be removed, the second ends the program
+//! at once (the next run takes the change back then).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -39,7 +39,7 @@ pub(crate) fn listen() -> Result<Interrupt, Failure> {
 }
 
 /// What a failure is called that a signal caused.
-pub(crate) fn explain(failure: Failure, interrupt: &Interrupt) -> Failure {
+pub(crate) fn explain(failure: Failure, interrupt: &Interrupt, hint: &str) -> Failure {
     let Some((signal, name)) = interrupt
         .signal()
         .and_then(|number| SIGNALS.iter().find(|(signal, _)| *signal as usize == number))
@@ -51,9 +51,5 @@ pub(crate) fn explain(failure: Failure, interrupt: &Interrupt) -> Failure {
         return failure;
     }
     let message = format!("interrupted by {name}: {}", failure.message);
-    Failure::new(
-        SIGNAL_BASE + *signal as u8,
-        message,
-        "nothing is left changed; run it again",
-    )
+    Failure::new(SIGNAL_BASE + *signal as u8, message, hint)
 }

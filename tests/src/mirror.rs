@@ -24,6 +24,8 @@ pub enum Fault {
     Endless,
     /// Ranges are not honoured: always the whole.
     WholeOnly(usize),
+    /// The body comes after so many milliseconds.
+    Late(u64),
     /// A byte now and then, for ever.
     Trickle,
     /// The connection is reset after this many bytes of the body, this often.
@@ -358,6 +360,10 @@ fn serve(state: &State, stream: impl Stream) -> std::io::Result<()> {
             out.write_all(head(status, extra, body.len()).as_bytes())?;
             let half = &body[..body.len() / 2];
             match fault {
+                Some(Fault::Late(pause)) => {
+                    std::thread::sleep(std::time::Duration::from_millis(pause));
+                    out.write_all(body)?;
+                }
                 Some(Fault::CutShort(_) | Fault::OtherRange { .. } | Fault::Changed(..)) => {
                     out.write_all(half)?
                 }
@@ -404,6 +410,7 @@ fn take_fault(state: &State, path: &str) -> Option<Fault> {
         | Fault::Stall
         | Fault::Endless
         | Fault::Trickle
+        | Fault::Late(_)
         | Fault::Announce(_)
         | Fault::Encoded(_) => Some(fault.clone()),
     }

@@ -23,6 +23,35 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// The verb's options for downloads.
+    pub fn download(&self) -> Option<&Download> {
+        match &self.command {
+            Command::Apply(args) => Some(&args.download),
+            Command::Export(args) => Some(&args.apply.download),
+            Command::Lock(args) => Some(&args.download),
+            Command::Bundle { command } => Some(match command {
+                BundleCommand::Create(args) => &args.download,
+                BundleCommand::Verify(args) => &args.download,
+            }),
+            Command::Mirror {
+                command: MirrorCommand::Sync(args),
+            } => Some(&args.download),
+            _ => None,
+        }
+    }
+
+    /// Whether what it writes is more than a report: a signal has to be waited for then.
+    pub fn writes(&self) -> bool {
+        match &self.command {
+            Command::Bundle { command } => matches!(command, BundleCommand::Create(_)),
+            Command::Catalog { command } => matches!(command, CatalogCommand::Export(_)),
+            Command::Lock(_) | Command::Mirror { .. } | Command::Export(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The secrets of all URLs that are named, whichever option names them.
 pub fn secrets(matches: &ArgMatches) -> Vec<Secret> {
     let mut found = Vec::new();

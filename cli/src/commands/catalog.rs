@@ -1,12 +1,11 @@
 //! Catalogs that are newer than this program, and whose signature makes them, locks and bundles count.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use ssmbake_installers::acquire::{NetworkError, Origin, Transport, TransportOptions};
+use ssmbake_installers::acquire::{NetworkError, Origin, Transport};
 use ssmbake_installers::signed::{self, Signer};
 use ssmbake_installers::supply::Bundle;
 use ssmbake_installers::supply::bundle::SignedCatalog;
@@ -14,16 +13,13 @@ use ssmbake_installers::supply::lockfile::{instant, seconds};
 use ssmbake_manifests::{Catalog, Document, hex};
 
 use super::Session;
-use super::network::{proxy_settings, roots_der};
-use crate::args::{BundleCommand, CatalogCommand, CatalogExportArgs, Command, MirrorCommand};
+use crate::args::{BundleCommand, CatalogCommand, CatalogExportArgs, Command};
 use crate::exit::{self, Failure};
 use crate::host;
 use crate::memory::{self, Seen};
 
 /// Of a catalog or a lock, bytes.
 const LIMIT: u64 = 16 * 1024 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(60);
-const RETRIES: u32 = 3;
 
 /// Whether a catalog that counts is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,27 +281,7 @@ impl Session<'_> {
     }
 
     fn server(&self) -> Result<Transport, Failure> {
-        Ok(Transport::new(&TransportOptions {
-            roots_der: roots_der(self, self.ca_files())?,
-            proxy: proxy_settings(self, None),
-            timeout: TIMEOUT,
-            retries: RETRIES,
-            interrupt: self.interrupt.clone(),
-            secrets: self.secrets.clone(),
-        })?)
-    }
-
-    /// The CAs that this verb was told of.
-    fn ca_files(&self) -> &[PathBuf] {
-        match &self.cli.command {
-            Command::Apply(args) => &args.download.ca_file,
-            Command::Export(args) => &args.apply.download.ca_file,
-            Command::Lock(args) => &args.download.ca_file,
-            Command::Mirror {
-                command: MirrorCommand::Sync(args),
-            } => &args.download.ca_file,
-            _ => &[],
-        }
+        Ok(Transport::new(&self.options(self.cli.download())?)?)
     }
 
     pub(super) fn catalog_verb(&self, command: &CatalogCommand) -> Result<u8, Failure> {

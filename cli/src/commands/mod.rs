@@ -63,13 +63,15 @@ pub(crate) fn run(
         ));
     }
     // Only what changes something has something to take back.
-    let interrupt = match changes {
+    let is_heard = changes || cli.writes();
+    let interrupt = match is_heard {
         true => signals::listen()?,
         false => Interrupt::new(),
     };
     let mut session = Session {
         cli,
         interrupt: interrupt.clone(),
+        is_heard,
         secrets: secrets(matches),
         environment,
         console,
@@ -108,7 +110,11 @@ pub(crate) fn run(
         }
         Command::Man { verb } => session.man(verb.as_deref()),
     };
-    result.map_err(|failure| signals::explain(failure, &interrupt))
+    let hint = match &cli.command {
+        Command::Mirror { .. } => "all that is offered in the mirror is whole; run it again",
+        _ => "nothing is left changed; run it again",
+    };
+    result.map_err(|failure| signals::explain(failure, &interrupt, hint))
 }
 
 struct Session<'a> {
@@ -119,6 +125,8 @@ struct Session<'a> {
     /// What the catalog was read from, where it is none that is built in.
     signed: Option<SignedCatalog>,
     interrupt: Interrupt,
+    /// Whether signals wait.
+    is_heard: bool,
     /// Of the URLs on the command line.
     secrets: Vec<Secret>,
 }
@@ -218,6 +226,10 @@ impl Session<'_> {
         let document: Value = serde_json::to_value(document)
             .map_err(|error| Failure::new(exit::INTERNAL, error, "please report this"))?;
         if let Some(path) = &self.cli.common.report {
+            if !self.is_heard {
+                // From now on it is a moment until the end.
+                signals::listen()?;
+            }
             host::write(path, format!("{document:#}\n").as_bytes())?;
         }
         Ok(document)

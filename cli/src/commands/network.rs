@@ -197,42 +197,77 @@ impl<'a> Network<'a> {
     }
 
     fn connect(&self) -> Result<Transport, Failure> {
-        let roots_der = roots_der(self.session, &self.args.ca_file)?;
-        let proxy = proxy_settings(self.session, self.args.download_proxy.as_deref());
-        Ok(Transport::new(&TransportOptions {
-            roots_der,
-            proxy,
-            timeout: Duration::from_secs(self.args.timeout),
-            retries: self.args.retries,
-            interrupt: self.session.interrupt.clone(),
-            secrets: self.session.secrets.clone(),
-        })?)
+        Ok(Transport::new(&self.options()?)?)
+    }
+
+    /// How servers are reached, a mirror's own among them.
+    pub(super) fn options(&self) -> Result<TransportOptions, Failure> {
+        self.session.options(Some(self.args))
     }
 }
 
 /// The proxy that the user named, or the environment's.
-pub(super) fn proxy_settings(session: &Session<'_>, named: Option<&str>) -> ProxySettings {
-    let variable = |names: [&str; 2]| {
-        let mut found = names.iter().filter_map(|name| session.environment.get(*name));
-        named
-            .or_else(|| found.next().map(String::as_str))
-            .map(str::to_owned)
+fn proxy_settings(session: &Session<'_>, named: Option<&str>) -> Result<ProxySettings, Failure> {
+    let variable = |names: [&'static str; 2]| {
+        let mut found = names
+            .iter()
+            .filter_map(|name| Some((*name, session.named_by(name)?)));
+        let option = named.map(|url| ("--download-proxy", url));
+        option
+            .or_else(|| found.next())
+            .map(|(name, url)| proxy(name, url))
+            .transpose()
     };
-    ProxySettings {
-        https: variable(["HTTPS_PROXY", "https_proxy"]),
-        http: variable(["HTTP_PROXY", "http_proxy"]),
+    Ok(ProxySettings {
+        https: variable(["HTTPS_PROXY", "https_proxy"])?,
+        http: variable(["HTTP_PROXY", "http_proxy"])?,
         no_proxy: ["NO_PROXY", "no_proxy"]
             .iter()
             .find_map(|name| session.environment.get(*name).cloned()),
-    }
+    })
 }
 
+/// What `name` says, if it is a proxy.
+fn proxy(name: &str, url: &str) -> Result<String, Failure> {
+    acquire::proxy_url(url).ok_or_else(|| {
+        Failure::new(
+            exit::USAGE,
+            format!("{name}: `{}` is no proxy", address::shown(url)),
+            "give http://HOST:PORT, https:// or socks5://, with USER:PASSWORD@ if it wants them",
+        )
+    })
+}
+
+/// Where a verb has no options for downloads.
+const TIMEOUT: u64 = 60;
+const RETRIES: u32 = 3;
 /// More than any activation.
 const ACTIVATION_LIMIT: u64 = 64 * 1024;
 /// Of the first boot, which tries again itself.
 const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Session<'_> {
+    /// What a variable says; set to nothing it says nothing.
+    fn named_by(&self, name: &str) -> Option<&str> {
+        let value = self.environment.get(name).map(String::as_str);
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// How servers are reached: as the verb's own options say, if it has some.
+    pub(super) fn options(&self, download: Option<&Download>) -> Result<TransportOptions, Failure> {
+        let files = download.map_or(&[][..], |download| &download.ca_file);
+        let proxy = download.and_then(|download| download.download_proxy.as_deref());
+        let (seconds, retries) = download.map_or((TIMEOUT, RETRIES), |one| (one.timeout, one.retries));
+        Ok(TransportOptions {
+            roots_der: roots_der(self, files)?,
+            proxy: proxy_settings(self, proxy)?,
+            timeout: Duration::from_secs(seconds),
+            retries,
+            interrupt: self.interrupt.clone(),
+            secrets: self.secrets.clone(),
+        })
+    }
+
     /// Prints what an https URL holds; the first-boot job looks for an activation in it.
     pub(super) fn activation(&self, url: &str) -> Result<u8, Failure> {
         if !url.starts_with("https://") {
@@ -244,12 +279,9 @@ impl Session<'_> {
             ));
         }
         let transport = Transport::new(&TransportOptions {
-            roots_der: roots_der(self, &[])?,
-            proxy: proxy_settings(self, None),
             timeout: ACTIVATION_TIMEOUT,
             retries: 0,
-            interrupt: self.interrupt.clone(),
-            secrets: self.secrets.clone(),
+            ..self.options(None)?
         })?;
         let bytes = transport.get_small(url, ACTIVATION_LIMIT)?;
         self.console.raw(&String::from_utf8_lossy(&bytes));
@@ -259,29 +291,41 @@ impl Session<'_> {
 
 /// AWS's roots, this machine's, and those of `files`, DER.
 pub(super) fn roots_der(session: &Session<'_>, files: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
-    let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"]
-        .iter()
-        .find_map(|name| session.environment.get(*name))
-        .map(PathBuf::from);
-    let bundle = named
-        .and_then(|path| host::read(&path).ok())
-        .or_else(host::ca_bundle);
-    let files = files
-        .iter()
-        .map(|path| host::read(path))
-        .collect::<Result<Vec<_>, _>>()?;
     let mut roots: Vec<Vec<u8>> = session
         .catalog
         .anchors()
         .iter()
         .map(|anchor| anchor.der())
         .collect();
-    for bytes in files.iter().chain(&bundle) {
-        roots.extend(
-            pem_blocks(bytes)
-                .into_iter()
-                .map(|certificate| certificate.der().to_vec()),
-        );
+    for path in files {
+        roots.extend(certificates("--ca-file", path)?);
+    }
+    let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"]
+        .iter()
+        .find_map(|name| Some((*name, session.named_by(name)?)));
+    match named {
+        Some((name, path)) => roots.extend(certificates(name, path.as_ref())?),
+        None => roots.extend(host::ca_bundle().iter().flat_map(|bytes| ders(bytes))),
     }
     Ok(roots)
+}
+
+fn ders(pem: &[u8]) -> Vec<Vec<u8>> {
+    let blocks = pem_blocks(pem).into_iter();
+    blocks.map(|certificate| certificate.der().to_vec()).collect()
+}
+
+/// The certificates of a file that `name` names: without any, others than the user meant would be trusted.
+fn certificates(name: &str, path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let hint = "name a file of CA certificates, PEM, or nothing";
+    let bytes = host::read(path);
+    let found = ders(&bytes.map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}"), hint))?);
+    match found.is_empty() {
+        true => Err(Failure::new(
+            exit::USAGE,
+            format!("{name}: `{}` holds no certificate", path.display()),
+            hint,
+        )),
+        false => Ok(found),
+    }
 }

@@ -12,7 +12,7 @@ use ssmbake_manifests::{AgentVersion, Arch, Channel, Document, Os, PackageFormat
 
 use super::Session;
 use super::keys::{Remark, revoked, rows};
-use super::network::{Network, roots_der};
+use super::network::Network;
 use crate::args::{BundleCommand, BundleCreateArgs, Choice, LockArgs, MirrorSyncArgs, OfferArg, Wanted};
 use crate::exit::{self, Failure};
 use crate::{host, request};
@@ -347,8 +347,7 @@ impl Session<'_> {
             public_url: args.public_url.clone(),
         };
         let (ring, temp_dir) = (network.ring()?, self.temp_dir());
-        let roots = roots_der(self, &args.download.ca_file)?;
-        let to = Mirror::open(&args.to, self.environment, &roots, args.download.retries)?;
+        let to = Mirror::open(&args.to, self.environment, &network.options()?)?;
         let supplier = network.supplier(&ring, &temp_dir)?;
         let told = |item: Item<'_>, placed| self.tell_placed(item, placed);
         let lock = to.sync(&supplier, &wanted, &offer, args.jobs, &told)?;

@@ -1,11 +1,12 @@
 //! The one door to the network: HTTPS with limits on everything that comes from outside.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
-use reqwest::{Client, NoProxy, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, NoProxy, Response, StatusCode, redirect};
 use url::Url;
 
 use super::Origin;
@@ -14,8 +15,8 @@ use crate::interrupt::Interrupt;
 use crate::tls::{self, Trust};
 
 const REDIRECTS: usize = 5;
-const CONNECT: Duration = Duration::from_secs(15);
-const STALL: Duration = Duration::from_secs(30);
+pub(crate) const CONNECT: Duration = Duration::from_secs(15);
+pub(crate) const STALL: Duration = Duration::from_secs(30);
 const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
 const BACK_OFF_LAST: Duration = Duration::from_secs(20);
 
@@ -138,6 +139,8 @@ pub struct Transport {
     client: Client,
     runtime: tokio::runtime::Runtime,
     timeout: Duration,
+    /// When the first request began: all share the time from then on.
+    began: OnceLock<Instant>,
     retries: u32,
     interrupt: Interrupt,
     secrets: Vec<Secret>,
@@ -156,34 +159,15 @@ impl Transport {
     /// Sets a client up. Only the given roots are trusted, so a machine without a CA bundle works too.
     pub fn new(options: &TransportOptions) -> Result<Self, NetworkError> {
         let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
-        let tls = tls::config(&Trust::Only(options.roots_der.clone())).map_err(|error| setup(&error))?;
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .connect_timeout(CONNECT)
+        let builder = client(options)?
             .read_timeout(STALL)
-            .redirect(redirect::Policy::custom(follow))
-            .user_agent(concat!("ssmbake/", env!("CARGO_PKG_VERSION")));
-        let no_proxy = options.proxy.no_proxy.as_deref().and_then(NoProxy::from_string);
-        if let Some(url) = &options.proxy.https {
-            builder = builder.proxy(
-                reqwest::Proxy::https(url)
-                    .map_err(|e| setup(&e))?
-                    .no_proxy(no_proxy.clone()),
-            );
-        }
-        if let Some(url) = &options.proxy.http {
-            builder = builder.proxy(
-                reqwest::Proxy::http(url)
-                    .map_err(|e| setup(&e))?
-                    .no_proxy(no_proxy),
-            );
-        }
+            .redirect(redirect::Policy::custom(follow));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Self {
             client: builder.build().map_err(|error| setup(&chain(&error)))?,
             runtime: runtime.map_err(|error| setup(&error))?,
             timeout: options.timeout,
+            began: OnceLock::new(),
             retries: options.retries,
             interrupt: options.interrupt.clone(),
             secrets: options.secrets.clone(),
@@ -202,8 +186,10 @@ impl Transport {
         url: &Url,
         work: impl Future<Output = Result<T, NetworkError>>,
     ) -> Result<T, NetworkError> {
+        let began = self.began.get_or_init(Instant::now);
         let timed = async {
-            let work = std::pin::pin!(tokio::time::timeout(self.timeout, work));
+            let left = self.timeout.saturating_sub(began.elapsed());
+            let work = std::pin::pin!(tokio::time::timeout(left, work));
             match select(work, std::pin::pin!(self.interrupt.arrived())).await {
                 Either::Left((done, _)) => done.unwrap_or_else(|_| {
                     Err(NetworkError::Timeout {
@@ -350,6 +336,47 @@ impl Origin for Transport {
         progress.finished();
         Ok(())
     }
+}
+
+/// What reqwest makes of other words is no proxy at all.
+const PROXIES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+
+/// The URL of a proxy, as it is used; a host alone speaks http.
+pub fn proxy_url(text: &str) -> Option<String> {
+    let whole = match text.contains("://") {
+        true => text.to_owned(),
+        false => format!("http://{text}"),
+    };
+    let url = Url::parse(&whole).ok()?;
+    let is_one = PROXIES.contains(&url.scheme()) && url.host_str().is_some_and(|host| !host.is_empty());
+    is_one.then_some(whole)
+}
+
+/// A client with the user's trust and proxies, for servers of every kind.
+pub(crate) fn client(options: &TransportOptions) -> Result<ClientBuilder, NetworkError> {
+    let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
+    let tls = tls::config(&Trust::Only(options.roots_der.clone())).map_err(|error| setup(&error))?;
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .user_agent(concat!("ssmbake/", env!("CARGO_PKG_VERSION")));
+    let no_proxy = options.proxy.no_proxy.as_deref().and_then(NoProxy::from_string);
+    if let Some(url) = &options.proxy.https {
+        builder = builder.proxy(
+            reqwest::Proxy::https(url)
+                .map_err(|e| setup(&e))?
+                .no_proxy(no_proxy.clone()),
+        );
+    }
+    if let Some(url) = &options.proxy.http {
+        builder = builder.proxy(
+            reqwest::Proxy::http(url)
+                .map_err(|e| setup(&e))?
+                .no_proxy(no_proxy),
+        );
+    }
+    Ok(builder)
 }
 
 /// What is there of a download.

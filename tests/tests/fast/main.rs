@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_rpm;
 mod keys;
 mod network;
+mod outputs;
 mod plans;
 mod readme;
 mod rpm;

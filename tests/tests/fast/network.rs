@@ -281,3 +281,96 @@ fn proxies_with_passwords_are_used_and_never_shown() {
         }
     }
 }
+
+#[test]
+fn locks_at_a_url_are_fetched_as_packages_are() {
+    let (plain, secure, dir) = (mirror(), Mirror::https(), tempfile::tempdir().expect("directory"));
+    let lock = crate::supply::lock(&plain, dir.path());
+    secure.put("ssmbake.lock", fs::read(&lock).expect("lock"));
+    plain.put("ssmbake.lock", fs::read(&lock).expect("lock"));
+    let ca = dir.path().join("ca.pem");
+    fs::write(&ca, secure.ca_pem.as_ref().expect("CA")).expect("CA");
+    let tree = MiniTree::debian();
+    let run = |place: &str| {
+        let mut command = ssmbake_tests::ssmbake(&["apply", "--lock", place, "--keyring"]);
+        command.arg(&world().keyring).arg("--root").arg(tree.path());
+        command
+    };
+    let place = format!("{}/ssmbake.lock", secure.url);
+    refused(run(&place).args(["--retries", "0"]), tree.path(), 6);
+    must(run(&place).arg("--ca-file").arg(&ca));
+    // Through the proxy that is named, and no longer than is said.
+    let proxy = mirror();
+    let place = format!("{}/ssmbake.lock", plain.url);
+    proxy.put("ssmbake.lock", fs::read(&lock).expect("lock"));
+    must(run(&place).args(["--download-proxy", &proxy.url]));
+    assert!(proxy.proxied() > 0);
+    plain.fault("ssmbake.lock", Fault::Stall);
+    let started = std::time::Instant::now();
+    refused(run(&place).args(["--timeout", "1"]), tree.path(), 6);
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
+}
+
+#[test]
+fn all_downloads_together_have_one_limit() {
+    let mirror = mirror();
+    let deb_path = format!("{V1}/{FOLDER}/amazon-ssm-agent.deb");
+    let tree = MiniTree::debian();
+    // The list of versions takes a second and a half of the two, and so would the signature.
+    for path in ["latest/VERSION", &format!("{deb_path}.sig")] {
+        mirror.fault(path, Fault::Late(1500));
+    }
+    mirror.put("latest/VERSION", format!("{V1}\n"));
+    let err = refused(
+        apply(tree.path(), &mirror, "latest").args(["--timeout", "2"]),
+        tree.path(),
+        6,
+    );
+    assert!(err.contains("not finished after 2 s"), "{err}");
+}
+
+#[test]
+fn trust_and_proxies_that_cannot_be_used_are_told() {
+    let (mirror, tree, dir) = (
+        mirror(),
+        MiniTree::debian(),
+        tempfile::tempdir().expect("directory"),
+    );
+    let empty = dir.path().join("empty.pem");
+    fs::write(&empty, "no certificate\n").expect("file");
+    let (missing, text) = (dir.path().join("missing.pem"), empty.to_str().expect("UTF-8"));
+    let run = |set: &dyn Fn(&mut Command) -> &mut Command, word: &str| {
+        let mut command = apply(tree.path(), &mirror, V1);
+        set(command.args(["--cache-dir"]).arg(dir.path().join("cache")));
+        let err = refused(&mut command, tree.path(), 2);
+        assert!(err.contains(word) && err.contains("hint: "), "{word}: {err}");
+        assert!(!err.contains("s3cret"), "{err}");
+    };
+    for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE"] {
+        run(&|c| c.env(name, &missing), name);
+        run(&|c| c.env(name, &empty), name);
+    }
+    run(&|c| c.arg("--ca-file").arg(&missing), "missing.pem");
+    run(&|c| c.args(["--ca-file", text]), "empty.pem");
+    for url in [
+        "foo://user:s3cret@host",
+        "http://user:s3cret@",
+        "host:port",
+        "http://[",
+    ] {
+        run(&|c| c.args(["--download-proxy", url]), "--download-proxy");
+        run(&|c| c.env("http_proxy", url), "http_proxy");
+    }
+    assert_eq!(mirror.requests(), 0);
+    assert!(!dir.path().join("cache").exists());
+    // A variable that is set to nothing names nothing, and a host alone is a proxy of plain http.
+    let proxy = ssmbake_tests::world::mirror();
+    let host = proxy.url.trim_start_matches("http://").to_owned();
+    let mut command = apply(tree.path(), &mirror, V1);
+    command
+        .env("AWS_CA_BUNDLE", "")
+        .env("HTTP_PROXY", "")
+        .env("http_proxy", &host);
+    must(&mut command);
+    assert!(proxy.proxied() > 0);
+}

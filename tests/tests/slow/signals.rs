@@ -116,6 +116,66 @@ fn a_silent_server_does_not_hold_a_signal_up() {
 }
 
 #[test]
+fn verbs_that_write_files_leave_none_that_is_half_done() {
+    let (mirror, dir) = (mirror(), tempfile::tempdir().expect("directory"));
+    let at = |name: &str| dir.path().join(name);
+    let keyring = &ssmbake_tests::world::world().keyring;
+    let choice = [
+        "--os",
+        "debian-12",
+        "--arch",
+        "amd64",
+        "--version",
+        V1,
+        "--mirror",
+        &mirror.url,
+    ];
+    let mut lock = ssmbake(&["lock", "--keyring"]);
+    must(lock.arg(keyring).args(choice).arg("--out").arg(at("lock")));
+    let mut sync = ssmbake(&["mirror", "sync", "--keyring"]);
+    sync.arg(keyring)
+        .arg("--lock")
+        .arg(at("lock"))
+        .arg("--to")
+        .arg(at("www"));
+    std::fs::write(at("there"), "as it was").expect("file");
+    let files = || -> Vec<String> { tree(dir.path(), Times::Ignored).into_keys().collect() };
+    let before = files();
+    mirror.fault(&format!("{V1}/{FOLDER}/amazon-ssm-agent.deb"), Fault::Stall);
+    let mut anew = ssmbake(&["lock", "--keyring"]);
+    anew.arg(keyring).args(choice).arg("--out").arg(at("there"));
+    let mut bundle = ssmbake(&["bundle", "create", "--keyring"]);
+    bundle
+        .arg(keyring)
+        .arg("--lock")
+        .arg(at("lock"))
+        .arg("--out")
+        .arg(at("there"));
+    let mut export = ssmbake(&["export", "--format", "sh", "--keyring"]);
+    export.arg(keyring).args(choice).arg("--out").arg(at("there"));
+    let delay = Duration::from_secs(1);
+    for (command, (signal, code)) in [&mut anew, &mut bundle, &mut export].into_iter().zip(SIGNALS) {
+        let (status, said) = interrupted(command, delay, signal);
+        assert_eq!(status.code(), Some(128 + code), "{said}");
+        assert!(said.contains("nothing is left changed"), "{said}");
+        assert_eq!(files(), before);
+        assert_eq!(std::fs::read(at("there")).expect("file"), b"as it was");
+    }
+    let (status, said) = interrupted(&mut sync, delay, Signal::TERM);
+    assert_eq!(status.code(), Some(143), "{said}");
+    assert!(
+        said.contains("whole; run it again") && !said.contains("nothing is left"),
+        "{said}"
+    );
+    let left = tree(&at("www"), Times::Ignored);
+    assert!(
+        left.keys()
+            .all(|name| !name.contains('#') && !name.contains("VERSION")),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn a_reader_that_goes_away_changes_nothing() {
     let mirror = mirror();
     let target = MiniTree::debian();

@@ -13,7 +13,7 @@ use ssmbake_manifests::{AgentVersion, Channel, PackageFormat, hex};
 use super::release::{Listing, ReleaseList};
 use super::{LockFile, Locked, Supplier, SupplyError, Target, lockfile};
 use crate::acquire::store::{self, Fetched};
-use crate::acquire::{AcquireError, NetworkError};
+use crate::acquire::{AcquireError, NetworkError, TransportOptions};
 use crate::error::IoError;
 use crate::signed;
 use bucket::Bucket;
@@ -40,6 +40,9 @@ pub enum MirrorError {
         /// Why.
         source: object_store::Error,
     },
+    /// By a signal.
+    #[error("the mirror was not written to its end")]
+    Interrupted,
     /// A package, or the way there.
     #[error(transparent)]
     Supply(#[from] SupplyError),
@@ -114,15 +117,14 @@ impl Wanted {
 }
 
 impl Mirror {
-    /// `s3://BUCKET/PREFIX`, with credentials, region and endpoint from `AWS_…` variables, or a directory, which is made. A
-    /// bucket is asked `retries` times again where it fails for the moment.
+    /// `s3://BUCKET/PREFIX`, with credentials, region and endpoint from `AWS_…` variables, or a directory, which is made.
+    /// Trust, proxies, tries and limits of a bucket are those of downloads.
     pub fn open(
         place: &str,
         environment: &BTreeMap<String, String>,
-        roots_der: &[Vec<u8>],
-        retries: u32,
+        options: &TransportOptions,
     ) -> Result<Self, MirrorError> {
-        Ok(Self(Bucket::open(place, environment, roots_der, retries)?))
+        Ok(Self(Bucket::open(place, environment, options)?))
     }
 
     /// Fetches what is not there yet, `jobs` packages at a time, and offers it. The packages as they are there now.

@@ -87,6 +87,8 @@ fn create_beside(path: &Path, readers: Readers) -> io::Result<(PathBuf, File)> {
     if readers == Readers::Owner {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
+    #[cfg(not(unix))]
+    let _everybody = readers;
     let file = options.open(&temp)?;
     Ok((temp, file))
 }

@@ -173,6 +173,9 @@ impl<'a> Network<'a> {
             unpack_into,
             self.session.console,
         )?;
+        if let Some(signer) = &plan.request.signer {
+            signer.expect(verified.voucher())?;
+        }
         let text = match verified.voucher() {
             Voucher::Signature(by) => format!("verified {} with key {}", verified.sha256(), by.fingerprint),
             Voucher::Authenticode(by) => format!("verified {}, signed by {}", verified.sha256(), by.name),

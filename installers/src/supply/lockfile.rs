@@ -126,22 +126,31 @@ impl Locked {
 
     /// Whether `verified` is this very package by this very signature.
     pub fn expect(&self, verified: &Verified) -> Result<(), LockError> {
-        let found = Signer::of(verified.voucher());
-        for (field, wanted, found) in [
-            ("SHA-256", self.sha256.clone(), verified.sha256()),
-            ("size", self.size.to_string(), verified.size().to_string()),
-            ("the signer", self.signer.key.clone(), found.key),
-            ("the signature of", self.signer.at.clone(), found.at),
-        ] {
-            if wanted != found {
-                return Err(LockError::Other { field, wanted, found });
-            }
-        }
-        Ok(())
+        same("SHA-256", &self.sha256, &verified.sha256())?;
+        same("size", &self.size.to_string(), &verified.size().to_string())?;
+        self.signer.expect(verified.voucher())
     }
 }
 
+fn same(field: &'static str, wanted: &str, found: &str) -> Result<(), LockError> {
+    if wanted == found {
+        return Ok(());
+    }
+    Err(LockError::Other {
+        field,
+        wanted: wanted.to_owned(),
+        found: found.to_owned(),
+    })
+}
+
 impl Signer {
+    /// Whether a package is vouched for by this very signature.
+    pub fn expect(&self, voucher: &Voucher) -> Result<(), LockError> {
+        let found = Self::of(voucher);
+        same("the signer", &self.key, &found.key)?;
+        same("the signature of", &self.at, &found.at)
+    }
+
     /// Of what vouches for a package.
     pub fn of(voucher: &Voucher) -> Self {
         match voucher {

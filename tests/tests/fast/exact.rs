@@ -4,6 +4,7 @@ use std::fs;
 
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::package::AgentPackage;
+use ssmbake_tests::rpm::{AgentRpm, RPM_FOLDER, host_rpm, publish, rpm_mirror};
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{FOLDER, V1, deb, mirror, refused, world};
 use ssmbake_tests::{must, outcome, sha256, ssmbake};
@@ -86,6 +87,56 @@ fn another_package_of_the_locked_version_gives_way_to_the_locked_one() {
     let err = refused(&mut apply(&tree, &["--lock"], &path), tree.path(), 5);
     assert!(err.contains("the signature of"), "{err}");
     must(&mut apply(&tree, &["--bundle"], &bundle));
+}
+
+#[test]
+fn another_rpm_of_the_locked_version_gives_way_to_the_locked_one() {
+    let (one, two, dir) = (rpm_mirror(), Mirror::http(), place());
+    let other = AgentRpm {
+        unit_comment: "# another\n".to_owned(),
+        ..AgentRpm::new(V1)
+    }
+    .build(dir.path());
+    publish(&two, V1, RPM_FOLDER, &other);
+    let path = dir.path().join("lock");
+    let mut command = ssmbake(&["lock", "--os", "rhel-9", "--arch", "amd64", "--version", V1]);
+    command
+        .args(["--mirror", &one.url, "--keyring"])
+        .arg(&world().keyring);
+    must(command.arg("--out").arg(&path));
+    let tree = MiniTree::rhel();
+    let unit = "etc/systemd/system/amazon-ssm-agent.service";
+    must(&mut ssmbake_tests::world::apply(tree.path(), &two, V1));
+    assert!(tree.read(unit).contains("another"));
+    must(&mut apply(&tree, &["--lock"], &path));
+    assert!(!tree.read(unit).contains("another"));
+    let query = ["-q", "--qf", "%{VERSION} ", "amazon-ssm-agent"];
+    let known = must(&mut host_rpm(tree.path(), &query)).stdout;
+    assert_eq!(String::from_utf8_lossy(&known), format!("{V1} "));
+    must(&mut host_rpm(
+        tree.path(),
+        &["-V", "--nodeps", "amazon-ssm-agent"],
+    ));
+}
+
+#[test]
+fn a_stored_plan_keeps_the_signer_of_its_lock() {
+    let (mirror, dir) = (mirror(), place());
+    let (path, plan) = (lock(&mirror, dir.path()), dir.path().join("plan"));
+    let tree = MiniTree::debian();
+    let mut command = ssmbake(&["plan", "--lock"]);
+    command.arg(&path).arg("--root").arg(tree.path());
+    must(command.arg("--report").arg(&plan));
+    let later = world().signer.sign_with(&deb(V1), &[], Some("20300101T000000"));
+    mirror.publish(V1, FOLDER, &deb(V1), &later);
+    let stored = || {
+        let mut command = ssmbake(&["apply", "--plan"]);
+        command.arg(&plan).arg("--root").arg(tree.path());
+        command.arg("--keyring").arg(&world().keyring);
+        command
+    };
+    let err = refused(&mut stored(), tree.path(), 5);
+    assert!(err.contains("the signature of"), "{err}");
 }
 
 #[test]

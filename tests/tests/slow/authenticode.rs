@@ -232,16 +232,19 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
         command
     };
     must(cosign().arg("generate-key-pair"));
-    let mut by_key = cosign();
-    by_key.args([
-        "sign-blob",
-        "--key",
-        "cosign.key",
-        "--tlog-upload=false",
-        "--use-signing-config=false",
-        "--yes",
-    ]);
-    must(by_key.args(["--bundle", "catalog.sigstore.json", "catalog"]));
+    let sign = |name: &str| {
+        let mut by_key = cosign();
+        by_key.args([
+            "sign-blob",
+            "--key",
+            "cosign.key",
+            "--tlog-upload=false",
+            "--use-signing-config=false",
+            "--yes",
+        ]);
+        must(by_key.args(["--bundle", &format!("{name}.sigstore.json"), name]));
+    };
+    sign("catalog");
 
     let run = |words: &[&str]| {
         let mut command = ssmbake(&["--catalog"]);
@@ -274,6 +277,7 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
             && text.contains("2025-06-15T15:06:40Z"),
         "{text}"
     );
+    sign("ssmbake.lock");
     for words in [
         &["mirror", "sync", "--to", "www", "--lock", "ssmbake.lock"][..],
         &["mirror", "sync", "--to", "www", "--lock", "ssmbake.lock"],
@@ -284,6 +288,9 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
     ] {
         let (code, out, err) = run(words);
         assert_eq!(code, 0, "{words:?}: {out}{err}");
+        if words == ["bundle", "create"] {
+            sign("ssmbake.bundle");
+        }
     }
     assert!(fs::read(at("www").join(path)).expect("package") == good);
     assert!(fs::read(at("www/latest/windows_amd64/AmazonSSMAgentSetup.exe")).expect("package") == good);

@@ -1,12 +1,13 @@
 //! `lock` and `bundle`, and what `apply` takes of them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
 use ssmbake_installers::plan::{Request, Source, VersionSpec};
 use ssmbake_installers::probe::Facts;
 use ssmbake_installers::supply::lockfile::{self, seconds};
-use ssmbake_installers::supply::mirror::{self, Item, Mirror, Placed};
+use ssmbake_installers::supply::mirror::{self, Held, Item, Mirror, Placed, Synced};
 use ssmbake_installers::supply::{self, Bundle, LockFile, Locked, Target, bundle};
 use ssmbake_manifests::{AgentVersion, Arch, Channel, Document, Os, PackageFormat};
 
@@ -345,18 +346,37 @@ impl Session<'_> {
         let offer = mirror::Offer {
             channels,
             public_url: args.public_url.clone(),
+            folders: self.folders(),
         };
         let (ring, temp_dir) = (network.ring()?, self.temp_dir());
         let to = Mirror::open(&args.to, self.environment, &network.options()?)?;
         let supplier = network.supplier(&ring, &temp_dir)?;
         let told = |item: Item<'_>, placed| self.tell_placed(item, placed);
-        let lock = to.sync(&supplier, &wanted, &offer, args.jobs, &told)?;
+        let Synced { lock, held } = to.sync(&supplier, &wanted, &offer, args.jobs, &told)?;
+        held.iter().for_each(|held| self.tell_held(held));
         if let Some((bytes, signature)) = signed_lock {
             to.offer_lock(bytes, signature)?;
         }
         let text = format!("{} packages are in {}\n", lock.package.len(), args.to);
         self.finish(&text, &lock)?;
         Ok(exit::OK)
+    }
+
+    /// Every folder of AWS's bucket that some system takes its package from.
+    fn folders(&self) -> BTreeMap<String, PackageFormat> {
+        let oses = self.catalog.oses().iter();
+        let folders = oses.flat_map(|os| os.packages.values().map(|folder| (folder.clone(), os.package)));
+        folders.collect()
+    }
+
+    fn tell_held(&self, held: &Held) {
+        self.console.warn(&format!(
+            "`{}` does not name {}, which the mirror does not have for {}: sync these as well, or remove them from `{0}` and its \
+             version",
+            held.channel.word(),
+            held.version,
+            held.folders.join(", ")
+        ));
     }
 
     /// What became of a file of a mirror.

@@ -90,14 +90,10 @@ fn a_default_is_a_value_of_its_kind() {
             (ConfigKind::ChoiceList { values }, Some(ConfigDefault::List(words))) => {
                 words.iter().all(|word| values.contains(word))
             }
-<<<<<<< ours
-            (ConfigKind::TextList, Some(ConfigDefault::List(words))) => !words.is_empty(),
-=======
             // The deny-list: the agent compares addresses.
             (ConfigKind::TextList, Some(ConfigDefault::List(words))) => {
                 words.iter().all(|word| word.parse::<std::net::IpAddr>().is_ok())
             }
->>>>>>> theirs
             (ConfigKind::Objects, Some(ConfigDefault::List(words))) => words.is_empty(),
             _ => false,
         };

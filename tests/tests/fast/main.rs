@@ -9,6 +9,7 @@
 mod apply;
 mod audit;
 mod bootstrap;
+mod channels;
 mod cli;
 mod corpus;
 mod detect;

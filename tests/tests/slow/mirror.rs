@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ssmbake_tests::gate::Gate;
 use ssmbake_tests::mirror::Mirror;
+use ssmbake_tests::package::AgentPackage;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, world};
 use ssmbake_tests::{must, outcome, ssmbake, tool};
@@ -137,16 +138,11 @@ impl Server {
 }
 
 fn sync(to: &str, mirror: &Mirror, version: &str) -> Command {
-    let mut command = ssmbake(&[
-        "mirror",
-        "sync",
-        "--to",
-        to,
-        "--os",
-        "debian-12",
-        "--arch",
-        "amd64",
-    ]);
+    sync_for("amd64", to, mirror, version)
+}
+
+fn sync_for(arch: &str, to: &str, mirror: &Mirror, version: &str) -> Command {
+    let mut command = ssmbake(&["mirror", "sync", "--to", to, "--os", "debian-12", "--arch", arch]);
     command
         .args(["--mirror", &mirror.url, "--version", version, "--keyring"])
         .arg(&world().keyring);
@@ -240,6 +236,39 @@ fn an_old_writer_of_a_bucket_does_not_undo_a_new_one() {
 #[test]
 fn a_new_writer_of_a_bucket_sees_what_an_old_one_did_meanwhile() {
     the_newest_wins(V2, V1, &["PUT ", "/latest/VERSION HTTP"]);
+}
+
+#[test]
+fn a_channel_of_a_bucket_waits_for_everybody_whom_it_serves() {
+    let (server, mirror, dir) = (Server::s3(), mirror(), tempfile::tempdir().expect("directory"));
+    for version in [V1, V2] {
+        let package = AgentPackage {
+            arch: "arm64".to_owned(),
+            ..AgentPackage::new(version)
+        }
+        .build(dir.path());
+        mirror.publish(version, "debian_arm64", &package, &world().signer.sign(&package));
+    }
+    let step = |arch: &str, version: &str| {
+        let mut command = sync_for(arch, "s3://bucket/ssm", &mirror, version);
+        let (code, _, err) = outcome(server.environment(&mut command));
+        assert_eq!(code, 0, "{err}");
+        let named = server.body("/bucket/ssm/latest/VERSION");
+        (err, String::from_utf8(named).expect("UTF-8"))
+    };
+    step("amd64,arm64", V1);
+    let (err, named) = step("arm64", V2);
+    assert!(
+        err.contains("debian_amd64") && named == format!("{V1}\n"),
+        "{named} {err}"
+    );
+    let (err, named) = step("amd64", V2);
+    assert!(
+        !err.contains("does not name") && named == format!("{V2}\n"),
+        "{named} {err}"
+    );
+    let offered = server.body("/bucket/ssm/latest/debian_arm64/amazon-ssm-agent.deb");
+    assert!(offered == server.body(&format!("/bucket/ssm/{V2}/debian_arm64/amazon-ssm-agent.deb")));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use ssmbake_manifests::{AgentVersion, Channel, PackageFormat, hex};
 use super::release::{Listing, ReleaseList};
 use super::{LockFile, Locked, Supplier, SupplyError, Target, lockfile};
 use crate::acquire::store::{self, Fetched};
-use crate::acquire::{AcquireError, NetworkError, TransportOptions};
+use crate::acquire::{AcquireError, NetworkError, Origin, TransportOptions};
 use crate::error::IoError;
 use crate::signed;
 use bucket::Bucket;
@@ -72,6 +72,28 @@ pub struct Offer {
     /// The mirror's own URL, where AWS's tools shall use it as well: their files are mirrored too, and the list of them
     /// says that they are there.
     pub public_url: Option<String>,
+    /// Every folder that a channel may offer, and the format of its packages.
+    pub folders: BTreeMap<String, PackageFormat>,
+}
+
+/// What a sync has led to.
+#[derive(Debug)]
+pub struct Synced {
+    /// The packages as they are there now.
+    pub lock: LockFile,
+    /// Channels that still name what they named.
+    pub held: Vec<Held>,
+}
+
+/// A channel that does not name the newest version: systems that it serves would find no package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub channel: Channel,
+    /// What it would name.
+    pub version: AgentVersion,
+    /// Folders that it offers, and the version has not.
+    pub folders: Vec<String>,
 }
 
 /// What happened to a file.
@@ -100,6 +122,9 @@ pub type Told<'a> = dyn Fn(Item<'_>, Placed) + Sync + 'a;
 /// Lists of releases, by base URL.
 type Lists = BTreeMap<String, ReleaseList>;
 
+/// Folders that have a package, and its format.
+type Places<'a> = BTreeMap<&'a str, PackageFormat>;
+
 /// A package that is there, and what a list says about the archives for its updates.
 struct Entry {
     locked: Locked,
@@ -127,7 +152,7 @@ impl Mirror {
         Ok(Self(Bucket::open(place, environment, options)?))
     }
 
-    /// Fetches what is not there yet, `jobs` packages at a time, and offers it. The packages as they are there now.
+    /// Fetches what is not there yet, `jobs` packages at a time, and offers it.
     pub fn sync(
         &self,
         supplier: &Supplier<'_>,
@@ -135,7 +160,7 @@ impl Mirror {
         offer: &Offer,
         jobs: usize,
         told: &Told<'_>,
-    ) -> Result<LockFile, MirrorError> {
+    ) -> Result<Synced, MirrorError> {
         let mut lists = Lists::new();
         if offer.public_url.is_some() {
             for base in wanted.iter().map(Wanted::base_url) {
@@ -173,10 +198,9 @@ impl Mirror {
         if offer.public_url.is_some() {
             self.place_setup_cli(supplier, &entries, told)?;
         }
-        self.publish(supplier, &entries, offer)?;
-        Ok(LockFile::new(
-            entries.into_iter().map(|entry| entry.locked).collect(),
-        ))
+        let held = self.publish(supplier, &entries, offer)?;
+        let lock = LockFile::new(entries.into_iter().map(|entry| entry.locked).collect());
+        Ok(Synced { lock, held })
     }
 
     /// Offers a lock and its signature for machines that want one. A reader between the two writes refuses both.
@@ -254,7 +278,12 @@ impl Mirror {
                 (locked, verified)
             }
         };
-        let (package, signature) = keys(supplier, &locked.version.to_string(), &locked);
+        let (package, signature) = keys(
+            supplier,
+            &locked.version.to_string(),
+            &locked.folder,
+            locked.format,
+        );
         runtime.block_on(async {
             if let Some(signature) = signature {
                 self.0.put(&signature, verified.signature().to_vec()).await?;
@@ -358,31 +387,90 @@ impl Mirror {
     }
 
     /// Lets the list name what is there, and the channels the newest version, when everything of it is there.
-    fn publish(&self, supplier: &Supplier<'_>, entries: &[Entry], offer: &Offer) -> Result<(), MirrorError> {
+    fn publish(
+        &self,
+        supplier: &Supplier<'_>,
+        entries: &[Entry],
+        offer: &Offer,
+    ) -> Result<Vec<Held>, MirrorError> {
         let Some(newest) = entries.iter().map(|entry| entry.locked.version).max() else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let runtime = runtime()?;
-        let publish = async {
+        self.0.alone(|| {
             if let Some(url) = &offer.public_url {
-                self.list(supplier, entries, url).await?;
+                runtime.block_on(self.list(supplier, entries, url))?;
             }
+            let mut held = Vec::new();
+            // Of this run and of those before it.
+            let places = self.places(supplier, offer, &newest.to_string())?;
             for channel in &offer.channels {
-                self.raise(supplier, entries, newest, *channel).await?;
+                let folders = self.left_behind(supplier, offer, *channel, newest, &places)?;
+                if folders.is_empty() {
+                    runtime.block_on(self.raise(supplier, &places, newest, *channel))?;
+                } else {
+                    let (channel, version) = (*channel, newest);
+                    held.push(Held {
+                        channel,
+                        version,
+                        folders,
+                    });
+                }
             }
-            Ok(())
+            Ok(held)
+        })
+    }
+
+    /// The folders that have a package below `version`, which may be a channel's word.
+    fn places<'a>(
+        &self,
+        supplier: &Supplier<'_>,
+        offer: &'a Offer,
+        version: &str,
+    ) -> Result<Places<'a>, MirrorError> {
+        let mut places = Places::new();
+        for (folder, format) in &offer.folders {
+            let (package, _) = keys(supplier, version, folder, *format);
+            match self.0.get_small(&format!("{}/{package}", bucket::OWN), 0) {
+                // It is there, and larger than nothing; no byte was read.
+                Ok(_) | Err(NetworkError::TooLarge { .. }) => drop(places.insert(folder, *format)),
+                Err(NetworkError::NotFound { .. }) => {}
+                Err(error) => return Err(SupplyError::from(AcquireError::from(error)).into()),
+            }
+        }
+        Ok(places)
+    }
+
+    /// The folders whose systems would find no package any more if `channel` named `newest`.
+    fn left_behind(
+        &self,
+        supplier: &Supplier<'_>,
+        offer: &Offer,
+        channel: Channel,
+        newest: AgentVersion,
+        places: &Places<'_>,
+    ) -> Result<Vec<String>, MirrorError> {
+        let at = Key::from(supplier.agent.version_path(channel));
+        let named = runtime()?.block_on(self.0.read(&at))?;
+        let Some(named) = named.as_deref().and_then(version).filter(|named| *named < newest) else {
+            return Ok(Vec::new());
         };
-        self.0.alone(|| runtime.block_on(publish))
+        let mut offered = self.places(supplier, offer, channel.word())?;
+        offered.extend(self.places(supplier, offer, &named.to_string())?);
+        let mut folders = offered.into_keys();
+        let left = folders.by_ref().filter(|folder| !places.contains_key(folder));
+        Ok(left.map(str::to_owned).collect())
     }
 
     /// Lets a channel name the newest version, and offer its packages.
     ///
     /// Writers of a bucket cannot keep each other away: one may copy an old package after another has raised VERSION. So
-    /// nobody is done before VERSION has been the same from before the copies until after them.
+    /// nobody is done before VERSION has been the same from before the copies until after them. What a channel offers is
+    /// looked at before: a folder that another writer adds to an old version meanwhile is not waited for.
     async fn raise(
         &self,
         supplier: &Supplier<'_>,
-        entries: &[Entry],
+        places: &Places<'_>,
         newest: AgentVersion,
         channel: Channel,
     ) -> Result<(), MirrorError> {
@@ -396,9 +484,9 @@ impl Mirror {
         let mut before = named().await?;
         for _ in 0..bucket::TRIES {
             let offered = before.map_or(newest, |before| before.max(newest));
-            for Entry { locked, .. } in entries.iter().filter(|entry| entry.locked.version == newest) {
-                let (package, signature) = keys(supplier, &offered.to_string(), locked);
-                let (to_package, to_signature) = keys(supplier, channel.word(), locked);
+            for (folder, format) in places {
+                let (package, signature) = keys(supplier, &offered.to_string(), folder, *format);
+                let (to_package, to_signature) = keys(supplier, channel.word(), folder, *format);
                 let signatures = signature.zip(to_signature);
                 for (from, to) in signatures.into_iter().chain([(package, to_package)]) {
                     // Another writer's version need not have every package.
@@ -454,11 +542,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, MirrorError> {
 }
 
 /// Package and signature below `version`, which may be a channel's word.
-fn keys(supplier: &Supplier<'_>, version: &str, locked: &Locked) -> (Key, Option<Key>) {
-    let file = supplier.agent.package_file_name(locked.format);
-    let package = format!("{version}/{}/{file}", locked.folder);
+fn keys(supplier: &Supplier<'_>, version: &str, folder: &str, format: PackageFormat) -> (Key, Option<Key>) {
+    let file = supplier.agent.package_file_name(format);
+    let package = format!("{version}/{folder}/{file}");
     // A program for Windows has its signature inside.
-    let is_beside = locked.format != PackageFormat::Exe;
+    let is_beside = format != PackageFormat::Exe;
     let signature = is_beside.then(|| Key::from(supplier.agent.signature_path(&package)));
     (Key::from(package), signature)
 }

@@ -237,7 +237,8 @@ fn table(file: &File) -> Result<BTreeMap<String, (u64, u64)>, SupplyError> {
     let found = archive
         .entries_with_seek()
         .map_err(|error| malformed(error.to_string()))?;
-    for entry in found {
+    // Raw: else an entry that only names or describes the next one is read as a whole before it is seen here.
+    for entry in found.raw(true) {
         let entry = entry.map_err(|error| malformed(error.to_string()))?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let is_known = name == LOCK

@@ -1,5 +1,7 @@
 //! The lock file: exactly which packages, by digest and signer. With it a build is repeated, not made anew.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{AgentVersion, Arch, PackageFormat};
 use time::OffsetDateTime;
@@ -211,8 +213,15 @@ impl LockFile {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
+        let mut places = BTreeSet::new();
         for one in &mut lock.package {
             one.url = address::shown(&one.url);
+            if !places.insert((one.folder.clone(), one.version)) {
+                return Err(malformed(format!(
+                    "{} {} is in it twice",
+                    one.version, one.folder
+                )));
+            }
             let is_digest = one.sha256.len() == 64
                 && one
                     .sha256

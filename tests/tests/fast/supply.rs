@@ -381,8 +381,16 @@ fn tampered_bundles_are_refused() {
         .expect("entry");
     try_with(&more.into_inner().expect("bundle"), true);
 
-    // Nothing is left of a bundle that could not be made.
+    // A package that is listed twice cannot be there twice.
     let text = fs::read_to_string(&path).expect("lock");
+    let twice = text.clone() + &text[text.find("[[package]]").expect("package")..];
+    fs::write(&path, twice).expect("lock");
+    let mut create = ssmbake(&["bundle", "create", "--lock"]);
+    create.arg(&path).arg("--keyring").arg(&world().keyring);
+    let (code, _, err) = outcome(create.arg("--out").arg(dir.path().join("none")));
+    assert!(code == 2 && err.contains("is in it twice"), "{err}");
+
+    // Nothing is left of a bundle that could not be made.
     fs::write(&path, text.replace("size = ", "size = 1")).expect("lock");
     let mut create = ssmbake(&["bundle", "create", "--lock"]);
     create.arg(&path).arg("--keyring").arg(&world().keyring);

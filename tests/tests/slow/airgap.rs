@@ -83,7 +83,45 @@ fn memory_stays_flat_for_a_large_bundle() {
     header.set_cksum();
     std::os::unix::fs::FileExt::write_all_at(&file, header.as_bytes(), end).expect("header");
     file.set_len(end + 512 + size + 1024).expect("size");
-    // Kilobytes of address space; the program takes 60 MB of it before it does anything.
-    let limit = ["sh", "-c", "ulimit -v 300000; exec \"$0\" \"$@\""];
-    must(&mut apply(&limit, &bundle, tree.path()));
+    must(&mut apply(&LIMIT, &bundle, tree.path()));
+    // Every byte of it is hashed before the entry that nobody listed is told.
+    let (code, out, err) = outcome(&mut verify(&bundle));
+    assert!(code == 5 && err.contains("SHA256SUMS"), "{code} {out}{err}");
+}
+
+/// Kilobytes of address space; the program takes 60 MB of it before it does anything.
+const LIMIT: [&str; 3] = ["sh", "-c", "ulimit -v 300000; exec \"$0\" \"$@\""];
+
+fn verify(bundle: &Path) -> Command {
+    let mut command = Command::new(LIMIT[0]);
+    command
+        .args(&LIMIT[1..])
+        .arg(ssmbake_bin())
+        .args(["bundle", "verify"])
+        .arg(bundle)
+        .arg("--keyring")
+        .arg(&world().keyring)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+#[test]
+fn an_entry_that_describes_the_next_one_takes_no_memory() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("bundle");
+    for kind in [b'L', b'K', b'x', b'g', b'S'] {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("packages/long").expect("name");
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_size(3 << 29);
+        header.set_cksum();
+        // All but the header is a hole.
+        fs::write(&path, header.as_bytes()).expect("bundle");
+        let file = OpenOptions::new().write(true).open(&path).expect("bundle");
+        file.set_len((3 << 29) + 2048).expect("size");
+        let (code, out, err) = outcome(&mut verify(&path));
+        assert_eq!(code, 5, "{}: {out}{err}", kind as char);
+        assert!(err.contains("it has an entry"), "{err}");
+    }
 }

@@ -32,7 +32,7 @@ pub const CONFLICT: u8 = 8;
 pub const AUDIT: u8 = 9;
 /// Failed and taken back.
 pub const ROLLED_BACK: u8 = 10;
-/// Failed, and could not be taken back.
+/// Failed, and could not be taken back; or made, and old files could not be removed.
 pub const INCOMPLETE: u8 = 11;
 /// Installed, but the running service manager did not start it.
 pub const NOT_STARTED: u8 = 12;
@@ -329,6 +329,11 @@ impl From<TxnError> for Failure {
                 INCOMPLETE,
                 error,
                 "mend the cause and run `apply`, `seal` or `revert`: it goes on with the roll-back",
+            ),
+            TxnError::Left(_) => Self::new(
+                INCOMPLETE,
+                error,
+                "mend the cause and run `apply`, `seal` or `revert`: it goes on; a file that is named and cannot be mended may be removed by hand",
             ),
             TxnError::Journal(error) => error.into(),
         }

@@ -44,14 +44,14 @@ pub fn commit(
             Err(rollback) => TxnError::Incomplete { cause, rollback },
         });
     }
-    // Committed: a failure to remove the traces is no failure of the work; the next run removes them.
-    journal.settle(root).map(drop).map_err(TxnError::Unchanged)
+    journal.settle(root).map(drop).map_err(TxnError::Left)
 }
 
 /// Settles what an interrupted run left; none when there is nothing.
 pub fn recover(root: &Root) -> Result<Option<Settled>, TxnError> {
     match Journal::find(root) {
         Ok(None) => Ok(None),
+        Ok(Some(journal)) if journal.is_committed() => journal.settle(root).map(Some).map_err(TxnError::Left),
         Ok(Some(journal)) => journal
             .settle(root)
             .map(Some)

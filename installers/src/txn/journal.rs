@@ -1,6 +1,7 @@
 //! The undo record: written whole before the first change, removed after the last. Whoever finds one
 //! finishes what its writer left, backwards or, when it is marked committed, forwards.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 use serde::{Deserialize, Serialize};
 
+use super::wipe::wipe;
 use super::{JOURNAL as NAME, JOURNAL_DIR as DIR, JournalError, Settled, unnamed};
 use crate::error::IoError;
 use crate::root::{Kind, Last, Meta, Root, RootPath, meta_at};
@@ -166,39 +168,24 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether it is finished forwards.
+    pub(super) fn is_committed(&self) -> bool {
+        self.committed
+    }
+
     /// Finishes what the journal says: forwards when committed, else backwards; then removes it.
     pub(super) fn settle(self, root: &Root) -> Result<Settled, IoError> {
-        for entry in self.record.entries.iter().rev() {
-            if self.committed {
-                forget(root, entry)?;
-            } else {
+        if self.committed {
+            self.forget(root)?;
+        } else {
+            for entry in self.record.entries.iter().rev() {
                 undo(root, entry)?;
             }
         }
-        let own = self.record.dirs.iter().find(|dir| dir.path == self.place);
-        for dir in self.record.dirs.iter().filter(|dir| dir.path != self.place) {
-            set_dir_time(root, dir, self.target_time(dir))?;
-        }
-        if self.committed
-            && let Some(epoch) = self.record.epoch
-        {
-            for entry in self
-                .record
-                .entries
-                .iter()
-                .filter(|entry| entry.undo == Undo::RemoveDir)
-            {
-                let dir = DirTime {
-                    path: entry.path.clone(),
-                    mtime: epoch,
-                    nsec: 0,
-                };
-                set_dir_time(root, &dir, Some((epoch, 0)))?;
-            }
-        }
+        self.set_times(root)?;
         rustix::fs::syncfs(&self.dir).map_err(|e| io_error("sync")(e.into()))?;
         rustix::fs::unlinkat(&self.dir, NAME, AtFlags::empty()).map_err(|e| io_error("remove")(e.into()))?;
-        if let Some(dir) = own {
+        if let Some(dir) = self.record.dirs.iter().find(|dir| dir.path == self.place) {
             set_dir_time(root, dir, self.target_time(dir))?;
         }
         Ok(if self.committed {
@@ -206,6 +193,49 @@ impl Journal {
         } else {
             Settled::RolledBack
         })
+    }
+
+    /// The old bytes and then the old names go. What fails for one does not stop the others; its old file stays for the
+    /// next run, and the first failure is told.
+    fn forget(&self, root: &Root) -> Result<(), IoError> {
+        let mut failures = BTreeMap::new();
+        for (number, entry) in self.record.entries.iter().enumerate() {
+            if let Err(error) = overwrite(root, entry) {
+                failures.insert(number, error);
+            }
+        }
+        if self.record.entries.iter().any(|entry| entry.wipe) {
+            // Before the names go, or a file system may never write what has none; once for all.
+            rustix::fs::syncfs(&self.dir).map_err(|e| io_error("sync")(e.into()))?;
+        }
+        for (number, entry) in self.record.entries.iter().enumerate().rev() {
+            if !failures.contains_key(&number)
+                && let Err(error) = forget(root, entry)
+            {
+                failures.insert(number, error);
+            }
+        }
+        failures.into_values().next().map_or(Ok(()), Err)
+    }
+
+    /// Of directories that got or lost entries, but the journal's own.
+    fn set_times(&self, root: &Root) -> Result<(), IoError> {
+        for dir in self.record.dirs.iter().filter(|dir| dir.path != self.place) {
+            set_dir_time(root, dir, self.target_time(dir))?;
+        }
+        let Some(epoch) = self.record.epoch.filter(|_| self.committed) else {
+            return Ok(());
+        };
+        let is_new = |entry: &&Entry| entry.undo == Undo::RemoveDir;
+        for entry in self.record.entries.iter().filter(is_new) {
+            let dir = DirTime {
+                path: entry.path.clone(),
+                mtime: epoch,
+                nsec: 0,
+            };
+            set_dir_time(root, &dir, Some((epoch, 0)))?;
+        }
+        Ok(())
     }
 
     fn target_time(&self, dir: &DirTime) -> Option<(i64, u32)> {
@@ -315,15 +345,24 @@ fn undo(root: &Root, entry: &Entry) -> Result<(), IoError> {
     })
 }
 
+/// The bytes of the old file, where they are a secret.
+fn overwrite(root: &Root, entry: &Entry) -> Result<(), IoError> {
+    let Undo::Restore { backup } = &entry.undo else {
+        return Ok(());
+    };
+    if !entry.wipe {
+        return Ok(());
+    }
+    let Some((parent, dir)) = entry.path.parent().zip(open_parent(root, &entry.path)?) else {
+        return Ok(());
+    };
+    wipe(&dir, backup).map_err(|error| IoError::new("overwrite", format_args!("{parent}/{backup}"), error))
+}
+
 /// Commits: the old names go.
 fn forget(root: &Root, entry: &Entry) -> Result<(), IoError> {
     settle_entry(root, entry, "clean up beside", |dir, name| match &entry.undo {
-        Undo::Restore { backup } => {
-            if entry.wipe {
-                wipe(dir, backup)?;
-            }
-            remove(dir, backup.as_str(), AtFlags::empty())
-        }
+        Undo::Restore { backup } => remove(dir, backup.as_str(), AtFlags::empty()),
         Undo::KeepDir => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             // Somebody else's files are in it: it stays.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
@@ -369,24 +408,6 @@ fn remove(dir: &impl AsFd, name: impl Arg, flags: AtFlags) -> io::Result<()> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Overwrites a regular file that has no other name, in its own blocks where the file system does so.
-fn wipe(dir: &impl AsFd, name: &str) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-        Ok(fd) => fd,
-        // It is gone, or a link, a socket, a fifo, or a program that runs.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV | Errno::TXTBSY) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let meta = Meta::of(&rustix::fs::fstat(&fd)?);
-    if meta.kind != Kind::File || rustix::fs::fstat(&fd)?.st_nlink > 1 {
-        return Ok(());
-    }
-    let mut file = File::from(fd);
-    io::copy(&mut io::repeat(0).take(meta.size), &mut file)?;
-    file.sync_data()
 }
 
 fn restore(dir: &impl AsFd, backup: &str, name: &[u8]) -> io::Result<()> {

@@ -21,6 +21,8 @@ mod journal;
 mod stage;
 #[cfg(unix)]
 mod unnamed;
+#[cfg(unix)]
+mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -56,6 +58,9 @@ pub enum TxnError {
         /// What stopped the roll-back.
         rollback: IoError,
     },
+    /// It was made, and then something could not be cleaned up; the journal stays.
+    #[error("the change was made, but not all traces of what was before are gone: {0}")]
+    Left(IoError),
     /// Another run is at work, or its journal cannot be used.
     #[error(transparent)]
     Journal(JournalError),

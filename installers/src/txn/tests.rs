@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::journal::{self, Entry, Journal, Record, Undo};
 use super::*;
 use crate::root::Resolver;
 
@@ -175,6 +176,71 @@ fn writers_stop_an_edit_and_no_removal() {
         let left = fs::read_to_string(dir.path().join("etc/edited")).unwrap_or_default();
         assert_eq!(left, "", "{meanwhile}");
     }
+}
+
+#[test]
+fn holes_are_not_filled_when_a_file_is_wiped() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    const END: u64 = 300 << 30;
+    let dir = tree();
+    let root = Root::open(dir.path()).expect("root");
+    let place = dir.path().join("etc/gone");
+    let held = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&place)
+        .expect("open");
+    held.write_all_at(b"secret", END).expect("write");
+    held.sync_all().expect("sync");
+    let blocks = held.metadata().expect("metadata").blocks();
+    let mut prepared = wants(&root);
+    prepared.wipe(|path| path.as_str() == "/etc/gone");
+    commit(&root, &prepared, None, &|_| Ok(())).expect("commit");
+    let read = |at| {
+        let mut bytes = [1; 4];
+        held.read_exact_at(&mut bytes, at).expect("read");
+        bytes
+    };
+    assert_eq!((read(0), read(END)), ([0; 4], [0; 4]));
+    assert_eq!(held.metadata().expect("metadata").blocks(), blocks);
+}
+
+#[test]
+fn a_file_that_cannot_be_wiped_stops_no_other() {
+    let dir = tree();
+    let root = Root::open(dir.path()).expect("root");
+    let entry = |number: usize| Entry {
+        path: RootPath::new(&format!("/etc/{number}")).expect("path"),
+        temp: None,
+        undo: Undo::Restore {
+            backup: journal::backup_name(number),
+        },
+        wipe: true,
+    };
+    let record = Record::new((0..3).map(entry).collect(), Vec::new(), None);
+    let mut journal = Journal::create(&root, record).expect("journal");
+    journal.commit().expect("commit");
+    drop(journal);
+    let place = |number: usize| dir.path().join(format!("etc/.ssmbake-{number}.old"));
+    fs::write(place(0), "secret").expect("file");
+    fs::create_dir(place(1)).expect("directory");
+    fs::write(place(2), "secret").expect("file");
+    let held = [0, 2].map(|number| fs::File::open(place(number)).expect("open"));
+    let error = recover(&root).expect_err("a directory is no file");
+    assert!(
+        matches!(&error, TxnError::Left(error) if error.path == "/etc/.ssmbake-1.old"),
+        "{error}"
+    );
+    assert!(!place(0).exists() && !place(2).exists());
+    assert_eq!(
+        held.map(|file| io::read_to_string(file).expect("read")),
+        ["\0\0\0\0\0\0"; 2]
+    );
+    // Once it is mended, the rest is done.
+    assert!(is_pending(&root).expect("look"));
+    fs::remove_dir(place(1)).expect("remove");
+    assert_eq!(recover(&root).expect("recover"), Some(Settled::Finished));
+    assert!(!is_pending(&root).expect("look"));
 }
 
 #[test]

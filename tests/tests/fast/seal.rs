@@ -16,7 +16,7 @@ use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::plant::{SECRET, plant};
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::refused;
-use ssmbake_tests::{must, outcome, ssmbake};
+use ssmbake_tests::{must, outcome, ssmbake, ssmbake_bin};
 
 fn run(verb: &[&str], root: &Path) -> (i32, String, String) {
     outcome(ssmbake(verb).arg("--root").arg(root))
@@ -319,6 +319,36 @@ fn writers_do_not_keep_a_system_from_being_sealed() {
         }
     });
     assert_eq!(secrets_in(target.path()), "");
+}
+
+#[test]
+fn sparse_files_cost_neither_memory_nor_disk() {
+    let target = MiniTree::debian();
+    for path in ["var/log/lastlog", "var/log/sparse.log", "etc/machine-id"] {
+        target.put(path, SECRET);
+        let file = fs::File::options()
+            .write(true)
+            .open(target.path().join(path))
+            .expect(path);
+        file.set_len(300 << 30).expect(path);
+    }
+    let bounded = |verb: &[&str]| {
+        let words = verb.iter().copied().chain(["--profile", "image", "--root"]);
+        let mut limited = Command::new("prlimit");
+        limited
+            .args(["--as=1000000000", "--fsize=400000000000"])
+            .arg(ssmbake_bin())
+            .args(words);
+        outcome(limited.arg(target.path()))
+    };
+    assert_eq!(bounded(&["audit"]).0, 9);
+    let (code, out, err) = bounded(&["seal"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(!target.path().join("var/log/sparse.log").exists());
+    assert_eq!(
+        target.read("var/log/lastlog") + &target.read("etc/machine-id"),
+        ""
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::plant::plant;
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{V1, apply, mirror};
-use ssmbake_tests::{must, ssmbake};
+use ssmbake_tests::{must, outcome, ssmbake, ssmbake_bin};
 
 /// kill -9 after `delay`, if it still runs.
 fn kill_after(command: &mut Command, delay: Duration) {
@@ -106,4 +106,39 @@ fn a_seal_that_is_killed_is_whole_or_undone() {
     }
     println!("before: {}, after: {}", outcomes[0], outcomes[1]);
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
+}
+
+/// A hundred thousand small logs: bounded by the processor's time, which other programs do not lengthen, and by the times
+/// that the disk is waited for.
+#[test]
+fn many_files_are_audited_and_sealed_in_time() {
+    let target = MiniTree::debian();
+    let script = "for d in $(seq 100); do mkdir -p $0/var/log/$d; cd $0/var/log/$d; for i in $(seq 1000); do echo line >$i.log; done; done";
+    must(Command::new("bash").args(["-c", script]).arg(target.path()));
+    let syncs = tempfile::NamedTempFile::new().expect("file");
+    let within = |seconds: u32, verb: &str| {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--cpu={seconds}"));
+        limited.args([
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-e",
+            "trace=fsync,fdatasync,syncfs",
+            "-o",
+        ]);
+        limited.arg(syncs.path()).arg(ssmbake_bin());
+        limited.args([verb, "--profile", "image", "--root"]);
+        outcome(limited.arg(target.path())).0
+    };
+    assert_eq!(within(4, "audit"), 9);
+    assert_eq!(within(60, "seal"), 0);
+    let waits = std::fs::read_to_string(syncs.path()).expect("record");
+    assert!((1..20).contains(&waits.matches("sync").count()), "{waits}");
+    let left = must(
+        Command::new("find")
+            .arg(target.path().join("var/log"))
+            .args(["-type", "f"]),
+    );
+    assert_eq!(left.stdout, b"");
 }

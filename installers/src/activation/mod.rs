@@ -252,16 +252,6 @@ impl FirstBoot {
                 ));
             }
         }
-        let is_there = |path| {
-            root.meta(&RootPath::fixed(path), Last::Keep)
-                .map(|meta| meta.is_some())
-        };
-        if is_image && is_there(REGISTRATION)? && !is_there(STAMP)? {
-            return Err(conflict(
-                format!("`{REGISTRATION}` is in the image: every machine of it would be taken for that one"),
-                "run `ssmbake seal` first",
-            ));
-        }
         for (path, text, mode) in self.files(manager) {
             let want = Want::file(text.into_bytes(), mode);
             set.put(root, &RootPath::fixed(path), OnLink::Refuse, want)?;
@@ -305,6 +295,15 @@ pub fn sources(root: &Root) -> Result<Option<Vec<Source>>, IoError> {
         let words = line.and_then(|line| line.strip_suffix('\'')).unwrap_or("");
         words.split(' ').filter_map(Source::from_script).collect()
     }))
+}
+
+/// Whether the tree is registered and nothing says as which machine: the script would take every copy for that one.
+pub(crate) fn is_anybody(root: &Root) -> Result<bool, IoError> {
+    let is_there = |path| {
+        let meta = root.meta(&RootPath::fixed(path), Last::Keep)?;
+        Ok(meta.is_some())
+    };
+    Ok(is_there(REGISTRATION)? && !is_there(STAMP)?)
 }
 
 /// SHA-256 of what is in place; none without a script.

@@ -17,7 +17,7 @@ pub use request::{
 };
 pub use step::Step;
 
-use crate::activation::FirstBoot;
+use crate::activation::{FirstBoot, REGISTRATION};
 use crate::config::{self, Edit};
 use crate::digest::sha256_hex;
 use crate::packages::Registration;
@@ -247,11 +247,18 @@ fn activation_step(request: &Request, facts: &Facts, os: &Os) -> Result<Option<S
             hint: "run AmazonSSMAgentSetup.exe on the machine with CODE=, ID= and REGION=".to_owned(),
         });
     }
+    let is_image = !facts.environment.is_machine();
+    if is_image && facts.agent.is_anybody {
+        return Err(conflict(
+            format!("`{REGISTRATION}` is in the image: every machine of it would be taken for that one"),
+            "run `ssmbake seal` first",
+        ));
+    }
     let is_there = facts.agent.first_boot_sha256.as_deref() == Some(&first_boot.sha256(os.service));
     Ok((!is_there).then_some(Step::ActivateAtFirstBoot {
         manager: os.service,
         first_boot,
-        is_image: !facts.environment.is_machine(),
+        is_image,
     }))
 }
 

@@ -78,6 +78,7 @@ pub(super) fn look(
         config,
         proxy_sha256: proxy.map(sha256_hex),
         first_boot_sha256: activation::digest(root)?,
+        is_anybody: activation::is_anybody(root)?,
         waits_for_network: online::is_there(root, channel)?,
     };
     Ok((agent, config_text))

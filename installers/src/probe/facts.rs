@@ -212,6 +212,9 @@ pub struct AgentInTree {
     pub proxy_sha256: Option<String>,
     /// SHA-256 of the first-boot registration of ours, hex.
     pub first_boot_sha256: Option<String>,
+    /// Whether it is registered without a word of which machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_anybody: bool,
     /// Whether the drop-in of ours makes it wait for the network.
     pub waits_for_network: bool,
 }
@@ -318,6 +321,7 @@ impl Facts {
                 config: ConfigFacts::Absent,
                 proxy_sha256: None,
                 first_boot_sha256: None,
+                is_anybody: false,
                 waits_for_network: false,
             },
             environment: Environment {

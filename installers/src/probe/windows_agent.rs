@@ -51,6 +51,7 @@ pub(super) fn look(
         config,
         proxy_sha256: None,
         first_boot_sha256: None,
+        is_anybody: false,
         waits_for_network: false,
     };
     Ok((agent, config_text))

@@ -258,7 +258,8 @@ pub enum AuditProfileArg {
     Ec2,
     /// Machines outside of EC2: something has to register them
     Hybrid,
-    /// An image of which many machines are made: nothing of the build machine may be left
+    /// An image of which many machines are made, by EC2 Image Builder or others: nothing of the build machine may be left
+    #[value(alias = "image-builder")]
     Image,
 }
 

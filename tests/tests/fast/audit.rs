@@ -127,6 +127,15 @@ fn what_a_seal_rule_cannot_read_is_a_finding() {
 }
 
 #[test]
+fn image_builder_s_profile_is_that_of_images() {
+    let tree = baked(&mirror());
+    assert_eq!(
+        checks(&tree, &["--profile", "image-builder"]),
+        checks(&tree, &["--profile", "image"])
+    );
+}
+
+#[test]
 fn activations_are_found_in_every_form_and_place() {
     let clean = baked(&mirror());
     for (path, text) in [

@@ -37,7 +37,7 @@ pub struct ExportArgs {
     /// For those: the machine's architecture: amd64, arm64, armhf, i386
     #[arg(long, env = "SSMBAKE_ARCH", value_name = "ARCH", requires = "os")]
     pub arch: Option<String>,
-    /// For machines that fetch ssmbake themselves: from where
+    /// For machines that fetch ssmbake themselves, and Packer templates that do without a file beside: from where
     #[arg(
         long,
         env = "SSMBAKE_BINARY_URL",
@@ -86,6 +86,8 @@ pub enum FormatArg {
     Autounattend,
     /// Packer: copy an AMI (amazon-ebs)
     Packer,
+    /// Packer: copy an image's volume without booting it, in an instance made for it (amazon-ebssurrogate)
+    PackerSurrogate,
     /// Packer: copy an AMI without booting it (amazon-chroot)
     PackerChroot,
     /// Packer: copy a disk image (qemu)
@@ -154,9 +156,8 @@ impl FormatArg {
             Self::CloudInit => (RUNNING, FETCHED),
             Self::Vagrant | Self::Ansible => (RUNNING, &[]),
             Self::Imagebuilder | Self::Kickstart | Self::Preseed | Self::Autoinstall => (IMAGE, FETCHED),
-            Self::Packer | Self::PackerChroot | Self::PackerQemu | Self::PackerSsh | Self::PackerTree => {
-                (IMAGE, &[])
-            }
+            Self::Packer | Self::PackerSurrogate | Self::PackerChroot => (IMAGE, FETCHED),
+            Self::PackerQemu | Self::PackerSsh | Self::PackerTree => (IMAGE, FETCHED),
             Self::Mkosi | Self::Debos | Self::Dockerfile => (IMAGE, &[]),
             Self::Iam => (
                 OfApply::Only(&["region", "target"]),

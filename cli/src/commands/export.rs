@@ -242,6 +242,7 @@ fn snippet_of(format: FormatArg) -> Option<Snippet> {
         | FormatArg::Iam
         | FormatArg::Cloudformation => return None,
         FormatArg::Packer => Snippet::Packer,
+        FormatArg::PackerSurrogate => Snippet::PackerSurrogate,
         FormatArg::PackerChroot => Snippet::PackerChroot,
         FormatArg::PackerQemu => Snippet::PackerQemu,
         FormatArg::PackerSsh => Snippet::PackerSsh,

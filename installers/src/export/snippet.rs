@@ -5,6 +5,9 @@ use super::quoted;
 const OVER_SSH: &str = include_str!("templates/over-ssh.hcl");
 const OVER_SSH_VARIABLES: &str = include_str!("templates/over-ssh-variables.hcl");
 const FETCH: &str = include_str!("templates/fetch.sh");
+const FETCH_OVER_SSH: &str = include_str!("templates/fetch-over-ssh.sh");
+const PROGRAM: &str = include_str!("templates/program.hcl");
+const UPLOAD: &str = include_str!("templates/over-ssh-upload.hcl");
 
 const TASKS: &str = include_str!("../../../scripts/ansible/roles/ssmbake/tasks/main.yml");
 const SITE: &str = include_str!("../../../scripts/ansible/site.yml");
@@ -12,8 +15,10 @@ const SITE: &str = include_str!("../../../scripts/ansible/site.yml");
 /// Who reads the snippet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Snippet {
-    /// Packer, builder amazon-ebs; an ebssurrogate build has the same provisioners.
+    /// Packer, builder amazon-ebs.
     Packer,
+    /// Packer, builder amazon-ebssurrogate.
+    PackerSurrogate,
     /// Packer, builder amazon-chroot.
     PackerChroot,
     /// Packer, builder qemu.
@@ -78,15 +83,17 @@ pub fn render(snippet: Snippet, values: &Values<'_>) -> Result<String, Missing> 
     let (template, escape) = template(snippet);
     let mut text = include(template, "@OVER_SSH@", OVER_SSH);
     text = include(&text, "@OVER_SSH_VARIABLES@", OVER_SSH_VARIABLES);
+    text = with_program(&text, values.binary);
+    let root = match snippet {
+        Snippet::PackerSurrogate => "/mnt/ssmbake",
+        _ => "/",
+    };
+    text = text.replace("@ROOT@", root);
     text = include(&text, "@FETCH@", FETCH);
     text = include(&text, "@TASKS@", &with_binary(TASKS));
     text = include(&text, "@MERGE@", merge_play());
     if text.contains("@SHA256@") {
-        let binary = values.binary.ok_or(Missing::Binary)?;
-        text = text
-            .replace("@URL@", &quoted(&binary.url))
-            .replace("@YAML_URL@", &serde_json::json!(binary.url).to_string())
-            .replace("@SHA256@", &binary.sha256);
+        text = fetched(&text, values.binary.ok_or(Missing::Binary)?);
     }
     if text.contains("@REGION@") {
         text = text.replace("@REGION@", values.region.ok_or(Missing::Region)?);
@@ -97,6 +104,43 @@ pub fn render(snippet: Snippet, values: &Values<'_>) -> Result<String, Missing> 
     // Without any option no blank is left.
     let place = if flags.is_empty() { " @FLAGS@" } else { "@FLAGS@" };
     Ok(text.replace(place, &flags))
+}
+
+/// Packer brings the program along, or lets the machine fetch it.
+fn with_program(template: &str, binary: Option<&Binary>) -> String {
+    let install = "install -m 755 /var/tmp/ssmbake /usr/local/sbin/ssmbake";
+    let (variable, upload, over_ssh, here) = match binary {
+        None => (
+            PROGRAM,
+            UPLOAD,
+            format!("\"{install}\",\n"),
+            "\"set -eu\",\n\"program='${var.ssmbake}'\",\n".to_owned(),
+        ),
+        Some(binary) => {
+            let here = format!("{FETCH}program=$dir/ssmbake\n");
+            let lines = |script: &str| hcl_lines(&fetched(script, binary));
+            ("", "", lines(FETCH_OVER_SSH), lines(&here))
+        }
+    };
+    let text = include(template, "@PROGRAM@", variable);
+    let text = include(&text, "@UPLOAD@", upload);
+    let text = include(&text, "@GET@", &over_ssh);
+    include(&text, "@GET_HERE@", &here)
+}
+
+fn fetched(script: &str, binary: &Binary) -> String {
+    script
+        .replace("@URL@", &quoted(&binary.url))
+        .replace("@YAML_URL@", &serde_json::json!(binary.url).to_string())
+        .replace("@SHA256@", &binary.sha256)
+}
+
+/// A script as Packer's list of lines.
+fn hcl_lines(script: &str) -> String {
+    script
+        .lines()
+        .map(|line| format!("\"{}\",\n", hcl(line)))
+        .collect()
 }
 
 /// The role's defaults are not there in a playbook of its own.
@@ -115,6 +159,7 @@ fn merge_play() -> &'static str {
 fn template(snippet: Snippet) -> (&'static str, fn(&str) -> String) {
     match snippet {
         Snippet::Packer => (include_str!("templates/packer.pkr.hcl"), hcl),
+        Snippet::PackerSurrogate => (include_str!("templates/packer-surrogate.pkr.hcl"), hcl),
         Snippet::PackerChroot => (include_str!("templates/packer-chroot.pkr.hcl"), hcl),
         Snippet::PackerQemu => (include_str!("templates/packer-qemu.pkr.hcl"), hcl),
         Snippet::PackerSsh => (include_str!("templates/packer-ssh.pkr.hcl"), hcl),
@@ -196,6 +241,7 @@ mod tests {
         };
         for snippet in [
             Snippet::Packer,
+            Snippet::PackerSurrogate,
             Snippet::PackerChroot,
             Snippet::PackerQemu,
             Snippet::PackerSsh,
@@ -227,6 +273,10 @@ mod tests {
                 "@FETCH@",
                 "@REGION@",
                 "@OVER_SSH",
+                "@PROGRAM@",
+                "@UPLOAD@",
+                "@GET",
+                "@ROOT@",
                 "@TASKS@",
                 "@MERGE@",
                 "@FLAGS_JSON@",

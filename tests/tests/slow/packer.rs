@@ -9,15 +9,24 @@ use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::package::Signer;
 use ssmbake_tests::tree::debootstrapped;
 use ssmbake_tests::world::{V1, mirror, world};
-use ssmbake_tests::{must, outcome, ssmbake, ssmbake_bin};
+use ssmbake_tests::{must, outcome, sha256, ssmbake, ssmbake_bin};
 use tempfile::TempDir;
+
+use crate::snippets::binary;
 
 /// A newcomer's directory: the program and the exported template.
 fn workplace(format: &str, url: &str, keyring: &Path) -> TempDir {
-    let dir = tempfile::tempdir().expect("directory");
+    let dir = template(format, url, keyring, &[]);
     std::os::unix::fs::symlink(ssmbake_bin(), dir.path().join("ssmbake")).expect("link");
+    dir
+}
+
+/// A directory with nothing but the exported template.
+fn template(format: &str, url: &str, keyring: &Path, more: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().expect("directory");
     let mut export = ssmbake(&["export", "--format", format, "--mirror", url, "--version", V1]);
     export.args(["--region", "eu-west-1", "--keyring"]).arg(keyring);
+    export.args(more);
     must(export.arg("--out").arg(dir.path().join("ssmbake.pkr.hcl")));
     dir
 }
@@ -67,19 +76,28 @@ fn templates_are_valid_and_formatted() {
     let key = format!("ssh_private_key_file={}", key.path().display());
     for (format, variables) in [
         ("packer", vec!["source_ami=ami-1"]),
+        ("packer-surrogate", vec!["source_ami=ami-1", "snapshot_id=snap-1"]),
         ("packer-chroot", vec!["source_ami=ami-1"]),
         ("packer-qemu", vec!["image=ssmbake", &key]),
         ("packer-ssh", vec!["host=localhost", &key]),
         ("packer-tree", vec!["root=/mnt/image"]),
     ] {
-        let dir = workplace(format, &beside(&mirror), Path::new("/k'\"e y/${x}{{y}}"));
-        let mut arguments = vec!["validate"];
-        variables.iter().for_each(|one| arguments.extend(["-var", one]));
-        must(packer(dir.path(), &arguments).arg("ssmbake.pkr.hcl"));
-        must(&mut packer(
-            dir.path(),
-            &["fmt", "-check", "-diff", "ssmbake.pkr.hcl"],
-        ));
+        let keyring = Path::new("/k'\"e y/${x}{{y}}");
+        let digest = "ab".repeat(32);
+        let fetched = ["--binary-url", "https://a/${x}'{{y}}", "--binary-sha256", &digest];
+        let dirs = [
+            workplace(format, &beside(&mirror), keyring),
+            template(format, &beside(&mirror), keyring, &fetched),
+        ];
+        for dir in dirs {
+            let mut arguments = vec!["validate"];
+            variables.iter().for_each(|one| arguments.extend(["-var", one]));
+            must(packer(dir.path(), &arguments).arg("ssmbake.pkr.hcl"));
+            must(&mut packer(
+                dir.path(),
+                &["fmt", "-check", "-diff", "ssmbake.pkr.hcl"],
+            ));
+        }
     }
 }
 
@@ -126,6 +144,41 @@ fn a_machine_is_baked_over_ssh_and_its_report_comes_back() {
     assert_eq!(left_behind(root), Vec::<String>::new());
 }
 
+/// As amazon-ebssurrogate does with a volume, and with one file on this side: the machine fetches the program.
+#[test]
+fn a_mounted_tree_is_baked_over_ssh_by_a_program_that_is_fetched() {
+    let (target, mirror, key) = (machine(), mirror(), Key::new());
+    let root = target.path();
+    let volume = debootstrapped("bookworm");
+    fs::create_dir_all(root.join("mnt")).expect("directory");
+    must(
+        Command::new("cp")
+            .arg("-a")
+            .arg(volume.path())
+            .arg(root.join("mnt/image")),
+    );
+    fs::copy(&world().keyring, root.join("etc/keyring.asc")).expect("copy");
+    key.admit(root);
+    // The tree has neither curl nor wget of its own.
+    fs::copy("/bin/busybox", root.join("usr/bin/wget")).expect("copy");
+    let bytes = fs::read(binary()).expect("binary");
+    let (url, digest) = (format!("{}/ssmbake", beside(&mirror)), sha256(&bytes));
+    mirror.put("ssmbake", bytes);
+    let server = SshServer::start(root);
+    let fetched = ["--binary-url", &url, "--binary-sha256", &digest];
+    let dir = template("packer-ssh", &beside(&mirror), Path::new(KEYRING), &fetched);
+    let mut variables = server.variables(&key).to_vec();
+    variables.push("root=/mnt/image".to_owned());
+    let (code, out, err) = outcome(&mut packer(dir.path(), &build(&variables)));
+    assert_eq!(code, 0, "{out}{err}");
+    is_enabled(&root.join("mnt/image"));
+    assert!(!root.join("usr/bin/amazon-ssm-agent").exists());
+    for file in ["ssmbake-report.json", "ssmbake-sbom.cdx.json"] {
+        assert!(dir.path().join(file).exists(), "{file}");
+    }
+    assert_eq!(left_behind(root), Vec::<String>::new());
+}
+
 /// What a build has left in the machine.
 fn left_behind(root: &Path) -> Vec<String> {
     let entries = ["tmp", "var/tmp", "usr/local/sbin"]
@@ -168,6 +221,17 @@ fn a_tree_is_baked_by_shell_local() {
     assert!(dir.path().join("ssmbake-report.json").exists());
     let sbom = fs::read_to_string(dir.path().join("image.spdx.json")).expect("bill of materials");
     assert!(sbom.contains("SPDX-2.3"), "{sbom}");
+    // One file is enough where the program is fetched; another digest than its own is not.
+    let bytes = fs::read(binary()).expect("binary");
+    let (url, digest) = (format!("{}/ssmbake", beside(&mirror)), sha256(&bytes));
+    mirror.put("ssmbake", bytes);
+    for (digest, is_good) in [(digest, true), ("0".repeat(64), false)] {
+        let fetched = ["--binary-url", &url, "--binary-sha256", &digest];
+        let dir = template("packer-tree", &beside(&mirror), &world().keyring, &fetched);
+        let (code, out, err) = outcome(&mut packer(dir.path(), &build(&variables)));
+        assert_eq!(code == 0, is_good, "{out}{err}");
+        assert_eq!(dir.path().join("ssmbake-report.json").exists(), is_good);
+    }
 }
 
 #[test]

@@ -1,12 +1,7 @@
-variable "ssmbake" {
-  type        = string
-  default     = "ssmbake"
-  description = "The static ssmbake binary for the machine's architecture."
-}
-
+@PROGRAM@
 variable "root" {
   type        = string
-  default     = "/"
+  default     = "@ROOT@"
   description = "The tree to bake: / is the machine itself, a mount point the volume of an ebssurrogate build."
 }
 

@@ -1,8 +1,4 @@
-  provisioner "file" {
-    source      = var.ssmbake
-    destination = "/var/tmp/ssmbake"
-  }
-
+  @UPLOAD@
   provisioner "shell" {
     # /tmp may be mounted noexec, and root may have no sudo.
     remote_folder   = "/var/tmp"
@@ -11,7 +7,7 @@
       "set -eu",
       "report=/var/tmp/ssmbake-report.json sbom='/var/tmp/${basename(var.sbom)}'",
       "trap 'code=$?; rm -f /var/tmp/ssmbake /usr/local/sbin/ssmbake; [ $code = 0 ] || rm -f $report \"$sbom\"; exit $code' EXIT",
-      "install -m 755 /var/tmp/ssmbake /usr/local/sbin/ssmbake",
+      @GET@
       "/usr/local/sbin/ssmbake apply --root '${var.root}' @FLAGS@ --report $report --sbom \"$sbom\"",
       "/usr/local/sbin/ssmbake audit --no-network --root '${var.root}'",
       "chmod 644 $report \"$sbom\"",

@@ -5,12 +5,7 @@ variable "source_ami" {
   type = string
 }
 
-variable "ssmbake" {
-  type        = string
-  default     = "ssmbake"
-  description = "The ssmbake binary for this machine."
-}
-
+@PROGRAM@
 variable "report" {
   type    = string
   default = "ssmbake-report.json"
@@ -34,9 +29,9 @@ build {
 
   provisioner "shell-local" {
     inline = [
-      "set -eu",
-      "${var.ssmbake} apply --root /mnt/ssmbake-image @FLAGS@ --report '${var.report}' --sbom '${var.sbom}'",
-      "${var.ssmbake} audit --root /mnt/ssmbake-image",
+      @GET_HERE@
+      "\"$program\" apply --root /mnt/ssmbake-image @FLAGS@ --report '${var.report}' --sbom '${var.sbom}'",
+      "\"$program\" audit --root /mnt/ssmbake-image",
     ]
   }
 }

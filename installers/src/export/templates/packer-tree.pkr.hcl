@@ -4,12 +4,7 @@ variable "root" {
   type = string
 }
 
-variable "ssmbake" {
-  type        = string
-  default     = "ssmbake"
-  description = "The ssmbake binary for this machine."
-}
-
+@PROGRAM@
 variable "report" {
   type    = string
   default = "ssmbake-report.json"
@@ -30,9 +25,9 @@ build {
 
   provisioner "shell-local" {
     inline = [
-      "set -eu",
-      "${var.ssmbake} apply --root '${var.root}' @FLAGS@ --report '${var.report}' --sbom '${var.sbom}'",
-      "${var.ssmbake} audit --root '${var.root}'",
+      @GET_HERE@
+      "\"$program\" apply --root '${var.root}' @FLAGS@ --report '${var.report}' --sbom '${var.sbom}'",
+      "\"$program\" audit --root '${var.root}'",
     ]
   }
 }

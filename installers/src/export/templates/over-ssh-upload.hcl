@@ -1,0 +1,5 @@
+provisioner "file" {
+  source      = var.ssmbake
+  destination = "/var/tmp/ssmbake"
+}
+

@@ -145,6 +145,7 @@ fn a_preseed_line_bakes_the_installed_system() {
     let target = debootstrapped("bookworm");
     install(&command.replace("\\\n", " "), target.path(), "/target");
     assert_baked(target.path());
+    assert!(!Path::new("/tmp/ssmbake").exists());
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use ssmbake_installers::acquire::{KeyRing, Voucher};
+use ssmbake_installers::acquire::{KeyRing, Owner, Voucher};
 use ssmbake_installers::supply::LockFile;
 use ssmbake_installers::supply::lockfile::{instant, seconds};
+use ssmbake_installers::trust::x509::Certificate;
 use ssmbake_manifests::Revocation;
 
 use super::Session;
@@ -152,29 +153,21 @@ impl Session<'_> {
             })?,
         };
         let mut remarks = Vec::new();
-        // Keys that ended still vouch for what they signed; one that can sign new packages has to be there.
         for key in ring.keys() {
             if let Some(by) = key.revoked {
-                remarks.push(Remark::warning(format!(
-                    "the key {}{}",
-                    key.fingerprint,
-                    revoked(by)
-                )));
+                let what = format!("the key {}{}", key.fingerprint, revoked(by));
+                remarks.push(Remark::warning(what));
             }
         }
-        let signing = ring.keys().iter().filter(|key| key.revoked.is_none());
-        match signing.map(|key| (key.window.1, &key.fingerprint)).max() {
-            Some((until, name)) if until <= now => remarks.push(Remark::failure(format!(
-                "the last signing key {name} ended at {}: newer packages have another key, and need a newer ssmbake or a \
-                 signed catalog",
-                end(until)
-            ))),
-            Some((until, name)) if until - now <= SOON => remarks.push(Remark::warning(format!(
-                "the signing key {name} ends at {}: packages of a later one need a newer ssmbake or a signed catalog",
-                end(until)
-            ))),
-            Some(_) => {}
-            None => remarks.push(Remark::failure("every signing key was revoked".to_owned())),
+        remarks.extend(last_key(ring, Owner::Aws, now));
+        remarks.extend(last_key(ring, Owner::User, now));
+        for root in self.catalog.code_roots() {
+            let ends = Certificate::from_der(root.der()).not_after();
+            if let Some(ends) = ends.filter(|ends| ends - now <= SOON) {
+                let at = instant(ends);
+                let what = format!("the root {} of programs for Windows expires at {at}", root.name);
+                remarks.push(Remark::warning(what));
+            }
         }
         for anchor in self.catalog.anchors() {
             let ends = [
@@ -215,6 +208,35 @@ impl Session<'_> {
             true => exit::AUDIT,
             false => exit::OK,
         })
+    }
+}
+
+/// Keys that ended still vouch for what they signed; one of each owner's that can sign new packages has to be there.
+fn last_key(ring: &KeyRing, owner: Owner, now: i64) -> Option<Remark> {
+    let whose = match owner {
+        Owner::Aws => "the",
+        Owner::User => "your",
+    };
+    let news = match owner {
+        Owner::Aws => "a newer ssmbake or a signed catalog",
+        Owner::User => "a newer --keyring",
+    };
+    let mut keys = ring.keys().iter().filter(|key| key.owner == owner).peekable();
+    keys.peek()?;
+    let signing = keys.filter(|key| key.revoked.is_none());
+    match signing.map(|key| (key.window.1, &key.fingerprint)).max() {
+        None => Some(Remark::failure(format!(
+            "each of {whose} signing keys was revoked: newer packages have another key, and need {news}"
+        ))),
+        Some((until, name)) if until <= now => Some(Remark::failure(format!(
+            "{whose} last signing key {name} ended at {}: newer packages have another key, and need {news}",
+            end(until)
+        ))),
+        Some((until, name)) if until - now <= SOON => Some(Remark::warning(format!(
+            "{whose} signing key {name} ends at {}: packages of a later one need {news}",
+            end(until)
+        ))),
+        Some(_) => None,
     }
 }
 

@@ -291,14 +291,26 @@ impl Session<'_> {
         bases.dedup();
         for base in bases.into_iter().filter(|_| !args.no_network) {
             let newest = network.newest(base, Channel::Latest)?;
-            let is_older = |one: &&Locked| one.base_url() == Some(base) && one.version < newest;
-            for locked in lock.package.iter().filter(is_older) {
+            for locked in lock.package.iter().filter(|one| one.base_url() == Some(base)) {
+                let newest = self.newest_for(locked, newest);
+                if locked.version >= newest {
+                    continue;
+                }
                 let what = format!("{} {}: {newest} is newer", locked.version, locked.folder);
                 remarks.push(Remark::warning(what));
             }
         }
         remarks.extend(self.ends_soon(&ring, &args.when)?);
         self.finish_remarks(&remarks, "nothing has happened since the lock was made")
+    }
+
+    /// The newest version that runs on any of a package's systems.
+    fn newest_for(&self, locked: &Locked, newest: AgentVersion) -> AgentVersion {
+        let last = |id: &String| self.catalog.os(id).and_then(|os| os.agent_max);
+        // One without an end takes any.
+        let lasts: Option<Vec<AgentVersion>> = locked.systems.iter().map(last).collect();
+        let last = lasts.and_then(|lasts| lasts.into_iter().max());
+        last.map_or(newest, |last| last.min(newest))
     }
 
     pub(super) fn bundle(&self, command: &BundleCommand) -> Result<u8, Failure> {

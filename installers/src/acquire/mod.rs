@@ -17,7 +17,7 @@ use ssmbake_manifests::{AgentFacts, AgentVersion, Arch, Channel, PackageFormat};
 
 pub use address::{Address, Secret};
 use openpgp::Check;
-pub use openpgp::{KeyRing, KeyRingError};
+pub use openpgp::{KeyRing, KeyRingError, Owner};
 pub use transport::{NetworkError, Progress, ProxySettings, Sink, Transport, TransportOptions, proxy_url};
 pub use voucher::{VerifyError, Vouched, Voucher};
 

@@ -41,6 +41,17 @@ pub struct RingKey {
     pub window: (i64, i64),
     /// When and why its owner withdrew it.
     pub revoked: Option<Revocation>,
+    /// Who brought it.
+    pub owner: Owner,
+}
+
+/// Whose packages a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// AWS's: it is in the catalog.
+    Aws,
+    /// A mirror of the user's own: a file named it.
+    User,
 }
 
 /// The keys that may sign packages.
@@ -73,6 +84,7 @@ impl KeyRing {
                 fingerprint: key.fingerprint_hex(),
                 window: (key.created, key.not_after),
                 revoked: key.revoked,
+                owner: Owner::Aws,
             });
         }
         Ok(ring)
@@ -177,6 +189,7 @@ impl KeyRing {
                 fingerprint: name,
                 window,
                 revoked,
+                owner: Owner::User,
             };
             self.push(key, primary)?;
         }
@@ -208,6 +221,7 @@ impl KeyRing {
             fingerprint: fingerprint(&sub.key),
             window: (own.0.max(outer.0), own.1.min(outer.1)),
             revoked: of_primary.or(strictest(revocations.into_iter())),
+            owner: Owner::User,
         };
         self.push(key, &sub.key)
     }

@@ -64,6 +64,12 @@ impl Certificate {
         sha256_hex(&self.der)
     }
 
+    /// When it expires, seconds since the epoch; none where it cannot be read.
+    pub fn not_after(&self) -> Option<i64> {
+        let (_, certificate) = X509Certificate::from_der(&self.der).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+
     /// PEM with 64-column lines, as every trust store writes it.
     pub fn to_pem(&self) -> String {
         let text = base64(&self.der);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::package::AgentPackage;
+use ssmbake_tests::package::{AgentPackage, Signer};
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, refused, world};
 use ssmbake_tests::{must, outcome, sha256, ssmbake};
@@ -217,6 +217,18 @@ fn a_lock_is_compared_with_what_has_happened_since() {
     );
     let (code, out, _) = check(&["--no-network"], true);
     assert!(code == 0 && out.contains("nothing has happened"), "{out}");
+    // Nothing newer runs on these, as long as no other system shares the package.
+    let text = fs::read_to_string(&path).expect("lock");
+    let old = text
+        .replace(V1, "3.0.1479.0")
+        .replace("\"debian-12\"", "\"centos-6\", \"rhel-6\"");
+    let shared = old.replace("\"rhel-6\"", "\"debian-12\"");
+    for (text, is_told) in [(old, false), (shared, true)] {
+        fs::write(&path, text).expect("lock");
+        let (_, out, err) = check(&[], true);
+        assert_eq!(out.contains("is newer"), is_told, "{out}{err}");
+    }
+    fs::write(&path, text).expect("lock");
     let (code, out, _) = check(&["--no-network"], false);
     assert!(code == 9 && out.contains("is not in the key ring"), "{out}");
     let text = fs::read_to_string(&path).expect("lock");
@@ -248,6 +260,27 @@ fn keys_and_roots_that_end_are_told_in_time() {
     );
     let (code, out, _) = check("2028-01-01T00:00:00Z");
     assert!(code == 9 && out.contains("FAIL the last signing key"), "{out}");
+    // A key without an end, for a mirror of the user's own, signs nothing for AWS; and the other way round.
+    let with = |keyring: &Path, at: &str| {
+        let mut command = ssmbake(&["keys", "check", "--at", at, "--keyring"]);
+        outcome(command.arg(keyring))
+    };
+    let (code, out, _) = with(&world().keyring, "2028-01-01T00:00:00Z");
+    assert!(
+        code == 9 && out.contains("FAIL the last signing key 1C5B"),
+        "{out}"
+    );
+    let short = Signer::new("ed25519", Some("20260101T000000"), "30d");
+    let file = tempfile::NamedTempFile::new().expect("file");
+    fs::write(file.path(), short.certificate()).expect("keyring");
+    let (code, out, _) = with(file.path(), "2026-11-26T00:00:00Z");
+    assert!(code == 9 && out.contains("FAIL your last signing key"), "{out}");
+    // Roots of programs for Windows end as well.
+    let (_, out, _) = check("2031-11-01T00:00:00Z");
+    assert!(
+        out.contains("of programs for Windows expires at 2031-11-10T00:00:00Z"),
+        "{out}"
+    );
     assert_eq!(check("tomorrow").0, 2);
     let out = must(&mut ssmbake(&["keys", "list"])).stdout;
     let list = String::from_utf8_lossy(&out).into_owned();

@@ -1,5 +1,6 @@
 // Signs FILE as sigstore does, with a private Fulcio, certificate log and Rekor of the project's own test kit:
 //   node sign-keyless.js FILE BUNDLE TRUSTED_ROOT IDENTITY ISSUER
+//   node sign-keyless.js FILE BUNDLE TRUSTED_ROOT key KEY.pem: by a key of one's own, in a log as well
 const crypto = require("crypto");
 const fs = require("fs");
 const { fulcioHandler, initializeCA, initializeCTLog, initializeTLog, rekorHandler } = require("@sigstore/mock");
@@ -13,6 +14,12 @@ const host = "https://sigstore.example";
 const part = (object) => Buffer.from(JSON.stringify(object)).toString("base64url");
 const token = `${part({ alg: "none" })}.${part({ sub: identity, iss: issuer, email: identity, email_verified: true })}.`;
 const pair = (namedCurve) => crypto.generateKeyPairSync("ec", { namedCurve });
+const byKey = (key) => ({
+  sign: async (data) => ({
+    signature: crypto.sign("sha256", data, key),
+    key: { $case: "publicKey", hint: "", publicKey: crypto.createPublicKey(key).export({ type: "spki", format: "pem" }) },
+  }),
+});
 const serve = (handler) =>
   nock(host).post(handler.path).reply(async (_, body) => {
     const { statusCode, response, contentType } = await handler.fn(typeof body === "string" ? body : JSON.stringify(body));
@@ -25,7 +32,9 @@ const serve = (handler) =>
   const tlog = await initializeTLog(host, pair("P-256"));
   serve(fulcioHandler(ca));
   serve(rekorHandler(tlog));
-  const signer = new FulcioSigner({ fulcioBaseURL: host, identityProvider: { getToken: async () => token } });
+  const signer = identity === "key"
+    ? byKey(crypto.createPrivateKey(fs.readFileSync(issuer)))
+    : new FulcioSigner({ fulcioBaseURL: host, identityProvider: { getToken: async () => token } });
   const builder = new MessageSignatureBundleBuilder({ signer, witnesses: [new RekorWitness({ rekorBaseURL: host })] });
   const bundle = await builder.create({ data: fs.readFileSync(file) });
   fs.writeFileSync(bundlePath, JSON.stringify(bundleToJSON(bundle)));

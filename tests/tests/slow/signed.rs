@@ -72,6 +72,30 @@ impl Desk {
         must(node.args([IDENTITY, ISSUER]));
     }
 
+    /// With `key.pem`, in a log; the trusted root is `root.json`.
+    fn sign_logged(&self, name: &str) {
+        let key = self.at("key.pem");
+        let mut make = Command::new("openssl");
+        make.args([
+            "genpkey",
+            "-algorithm",
+            "EC",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-out",
+        ]);
+        must(make.arg(&key));
+        let mut public = Command::new("openssl");
+        public.args(["pkey", "-pubout", "-in"]).arg(&key);
+        must(public.arg("-out").arg(self.at("key.pub")));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slow/sign-keyless.js");
+        let mut node = Command::new("node");
+        node.env("NODE_PATH", tool("../node/node_modules")).arg(script);
+        node.arg(self.at(name))
+            .arg(self.at(&format!("{name}.sigstore.json")));
+        must(node.arg(self.at("root.json")).arg("key").arg(key));
+    }
+
     fn export(&self, name: &str, serial: u64, expires: &str) {
         let mut export = ssmbake(&[
             "catalog",
@@ -176,6 +200,62 @@ fn catalogs_count_when_the_pinned_key_signed_them() {
         fs::write(desk.at("good.sigstore.json"), signature).expect("signature");
         told(&mut desk.verify("good"), 5, "does not count");
     }
+}
+
+#[test]
+fn with_a_trusted_root_a_key_s_signature_has_to_be_in_the_log() {
+    let (desk, other) = (Desk::new(), Desk::new());
+    for desk in [&desk, &other] {
+        desk.export("good", built_in(), "2099-01-01T00:00:00Z");
+        desk.sign_logged("good");
+    }
+    let verify = |key: &Path, root: &Path| {
+        let mut command = ssmbake(&["catalog", "verify"]);
+        command.arg(desk.at("good")).arg("--signer-key").arg(key);
+        command.arg("--trusted-root").arg(root);
+        command
+    };
+    let (key, root) = (desk.at("key.pub"), desk.at("root.json"));
+    told(&mut verify(&key, &root), 0, "by the pinned key, and in the log");
+    told(&mut verify(&other.at("key.pub"), &root), 5, "does not count");
+    told(&mut verify(&key, &other.at("root.json")), 5, "does not count");
+
+    let beside = |desk: &Desk| -> Value {
+        let bytes = fs::read(desk.at("good.sigstore.json")).expect("signature");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    let (whole, entry) = (beside(&desk), "/verificationMaterial/tlogEntries/0");
+    let of_another = beside(&other).pointer(entry).expect("entry").clone();
+    let cases: [(&str, Value); 7] = [
+        ("/verificationMaterial/tlogEntries", json!([])),
+        (entry, of_another),
+        (&format!("{entry}/integratedTime"), json!("1795715000")),
+        (&format!("{entry}/integratedTime"), json!("0")),
+        (
+            &format!("{entry}/inclusionPromise/signedEntryTimestamp"),
+            json!("AAAA"),
+        ),
+        (
+            &format!("{entry}/inclusionProof/rootHash"),
+            json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ),
+        (&format!("{entry}/canonicalizedBody"), json!("e30=")),
+    ];
+    for (place, value) in cases {
+        println!("{place}");
+        let mut forged = whole.clone();
+        *forged.pointer_mut(place).expect("place") = value;
+        fs::write(desk.at("good.sigstore.json"), forged.to_string()).expect("signature");
+        told(&mut verify(&key, &root), 5, "does not count");
+    }
+    // Without a root the key alone counts, as the documentation says.
+    fs::write(desk.at("good.sigstore.json"), whole.to_string()).expect("signature");
+    let mut alone = ssmbake(&["catalog", "verify"]);
+    alone.arg(desk.at("good")).arg("--signer-key").arg(&key);
+    told(&mut alone, 0, "by the pinned key");
+    // cosign's own, without a log.
+    desk.sign("good");
+    told(&mut verify(&desk.at("cosign.pub"), &root), 5, "does not count");
 }
 
 #[test]

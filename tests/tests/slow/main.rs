@@ -13,6 +13,7 @@ mod attest;
 mod authenticode;
 mod aws_tools;
 mod boxes;
+mod carried;
 mod clocks;
 mod debian;
 mod export;

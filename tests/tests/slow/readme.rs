@@ -30,11 +30,11 @@ const ELSEWHERE: [(&str, &str); 18] = [
     ),
     (
         "ssmbake mirror sync --to www --lock ssmbake.lock --signer-key",
-        "slow/signed.rs",
+        "slow/carried.rs",
     ),
     (
         "ssmbake apply --root /mnt/image --region eu-west-1 --mirror ",
-        "slow/signed.rs",
+        "slow/carried.rs",
     ),
     ("sh bootstrap.sh ", "fast/bootstrap.rs"),
     ("scripts/release setup", "by hand: half an hour for a binary"),

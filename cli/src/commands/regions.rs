@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use ssmbake_installers::reach::nearest;
+use ssmbake_installers::reach::Outcome;
+use ssmbake_installers::reach::nearest::{self, Nearest};
 use ssmbake_manifests::{HostVariant, Service};
 
 use super::Session;
@@ -87,7 +88,7 @@ impl Session<'_> {
             })
             .collect();
         let network = super::network::roots_der(self, &[])?;
-        let measured = nearest::measure(
+        let Nearest { measured, failure } = nearest::measure(
             &hosts,
             network,
             Duration::from_secs(args.patience.connect_timeout),
@@ -97,11 +98,7 @@ impl Session<'_> {
             .filter_map(|one| Some((one.region.as_str(), one.milliseconds?)))
             .collect();
         if near.is_empty() {
-            return Err(Failure::new(
-                exit::NETWORK,
-                format!("no region of {} answers", args.partition),
-                "check network and firewall; `ssmbake regions` needs none",
-            ));
+            return Err(none_answers(&args.partition, failure));
         }
         let mut text = String::new();
         for (region, milliseconds) in near {
@@ -115,4 +112,26 @@ impl Session<'_> {
         self.finish(&text, &measured)?;
         Ok(exit::OK)
     }
+}
+
+fn none_answers(partition: &str, failure: Option<Outcome>) -> Failure {
+    let (why, hint) = match failure {
+        Some(Outcome::NoTls(why)) => (why, "trust the CA of the proxy that opens TLS: SSL_CERT_FILE"),
+        Some(Outcome::NotNow(why)) => (
+            why,
+            "set this machine's clock: by it, the certificates are not valid",
+        ),
+        Some(Outcome::NoName(why)) => (
+            why,
+            "give the machine a resolver; `ssmbake regions` needs no network",
+        ),
+        Some(Outcome::NoConnection(why) | Outcome::NoProxy(why) | Outcome::NoAnswer(why)) => {
+            (why, "check network and firewall; `ssmbake regions` needs none")
+        }
+        Some(Outcome::Answered(_)) | None => {
+            return Failure::new(exit::INTERNAL, "no region was asked", "please report this");
+        }
+    };
+    let what = format!("no region of {partition} answers: {why}");
+    Failure::new(exit::NETWORK, what, hint)
 }

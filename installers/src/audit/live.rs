@@ -23,6 +23,7 @@ const WINDOWS_REGISTRATION: &str = "ProgramData/Amazon/SSM/InstanceData/registra
 const REGISTRATION_LIMIT: usize = 64 * 1024;
 /// Beyond it AWS refuses signatures, seconds.
 const SKEW_LIMIT: i64 = 300;
+const CLOCK_FIX: &str = "switch a time service on: chrony, systemd-timesyncd; EC2 has one at 169.254.169.123";
 /// Worth a look, seconds.
 const SKEW_REMARK: i64 = 60;
 
@@ -111,10 +112,14 @@ pub fn audit(
         };
         checks.push(check(catalog, id, finding));
     }
-    checks.push(check(catalog, "SSMB029", clock(&outcomes, settings.now)));
+    checks.push(check(
+        catalog,
+        "SSMB029",
+        clock(&outcomes, &metadata, settings.now),
+    ));
     if let Some(bucket) = &settings.output_bucket {
         let s3 = own.host(Service::S3, &region, catalog).unwrap_or_default();
-        let host = format!("{bucket}.{}", s3.trim_start_matches("https://"));
+        let host = bucket_host(bucket, s3.trim_start_matches("https://"));
         let outcome = runtime.block_on(reach.ask(&host));
         let finding = bucket_finding(bucket, &host, &outcome, trust_fix(facts));
         checks.push(check(catalog, "SSMB030", finding));
@@ -296,6 +301,7 @@ fn reached(host: &str, outcome: &Outcome, need: Need, trust_fix: &'static str) -
             "let TCP 443 out (security group, network ACL, firewall), or make a VPC endpoint",
         ),
         Outcome::NoTls(why) => (format!("{host} is not trusted: {why}"), trust_fix),
+        Outcome::NotNow(why) => (format!("{host}: by this machine's clock {why}"), CLOCK_FIX),
         Outcome::NoProxy(why) => (
             format!("the proxy does not lead to {host}: {why}"),
             "check the proxy's address, its rules and its password in the agent's service",
@@ -320,24 +326,57 @@ fn way(answer: &Answer) -> String {
     format!("{way}, {} ms", answer.took.as_millis())
 }
 
-fn clock(outcomes: &[Outcome], now: i64) -> Finding {
+fn clock(outcomes: &[Outcome], metadata: &Metadata, now: i64) -> Finding {
     let dates = outcomes.iter().filter_map(|outcome| match outcome {
         Outcome::Answered(answer) => answer.date,
         _ => None,
     });
-    let Some(skew) = dates.map(|date| now - date).min_by_key(|skew| skew.abs()) else {
+    let of_instance = match metadata {
+        Metadata::Instance { date, .. } => *date,
+        Metadata::Silent(_) | Metadata::Refused(_) => None,
+    };
+    let skew = dates
+        .chain(of_instance)
+        .map(|date| now - date)
+        .min_by_key(|skew| skew.abs());
+    let is_far_off = |outcome: &&Outcome| matches!(outcome, Outcome::NotNow(_));
+    let far = outcomes.iter().filter(is_far_off).count();
+    // One server with an old certificate is that server's fault.
+    if skew.is_none() && far > 1 && far == outcomes.iter().filter(|one| is_talk(one)).count() {
+        return fail(
+            "by this clock the certificates of all endpoints are not valid",
+            CLOCK_FIX,
+        );
+    }
+    let Some(skew) = skew else {
         return warn("nobody could be asked for the time", "see the endpoints above");
     };
     let says = match skew {
         0.. => format!("{skew} s ahead of AWS"),
         _ => format!("{} s behind AWS", -skew),
     };
-    let fix = "switch a time service on: chrony, systemd-timesyncd; EC2 has one at 169.254.169.123";
+    let fix = CLOCK_FIX;
     match skew.abs() {
         SKEW_LIMIT.. => fail(format!("{says}: AWS refuses the agent's signatures"), fix),
         SKEW_REMARK.. => warn(says, fix),
         _ => pass(says),
     }
+}
+
+/// A certificate's `*` is one label: a bucket with dots is asked for by path.
+fn bucket_host(bucket: &str, s3: &str) -> String {
+    match bucket.contains('.') {
+        true => format!("{s3}/{bucket}"),
+        false => format!("{bucket}.{s3}"),
+    }
+}
+
+/// Whether it came as far as TLS.
+fn is_talk(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Answered(_) | Outcome::NoTls(_) | Outcome::NotNow(_)
+    )
 }
 
 fn bucket_finding(bucket: &str, host: &str, outcome: &Outcome, trust_fix: &'static str) -> Finding {

@@ -30,6 +30,8 @@ pub enum Metadata {
         profile: Option<String>,
         /// Whether the instance has an identity that default host management can use.
         has_identity: bool,
+        /// Its clock, seconds since 1970.
+        date: Option<i64>,
     },
 }
 
@@ -53,12 +55,15 @@ pub async fn ask(endpoint: &str) -> Metadata {
     let request = client
         .put(format!("{endpoint}/latest/api/token"))
         .header(TOKEN_TTL, "60");
-    let token = match request.send().await {
+    let (token, date) = match request.send().await {
         Err(error) => return Metadata::Silent(super::chain(&error)),
         Ok(response) if response.status() != StatusCode::OK => {
             return Metadata::Refused(response.status().as_u16());
         }
-        Ok(response) => response.text().await.unwrap_or_default(),
+        Ok(response) => {
+            let date = super::date(&response);
+            (response.text().await.unwrap_or_default(), date)
+        }
     };
     let get = async |path: &str| -> Option<String> {
         let url = format!("{endpoint}/latest/meta-data/{path}");
@@ -76,5 +81,6 @@ pub async fn ask(endpoint: &str) -> Metadata {
         region: get("placement/region").await,
         profile,
         has_identity: get("identity-credentials/ec2/info").await.is_some(),
+        date,
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, NoProxy};
+use reqwest::Client;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
@@ -35,6 +35,8 @@ pub enum Outcome {
     NoConnection(String),
     /// Its certificate is not trusted here, or TLS failed otherwise.
     NoTls(String),
+    /// By this machine's clock its certificate is not valid yet, or not any more.
+    NotNow(String),
     /// The proxy did not let us through.
     NoProxy(String),
     /// Connected, and then silence or nonsense.
@@ -67,12 +69,10 @@ impl Answer {
     }
 }
 
-/// A host as endpoints are written: `host`, `host:port` or either after `https://`.
+/// A host as endpoints are written: `host`, `host:port` or either after `https://`; what follows is left out.
 pub fn split_host(endpoint: &str) -> (&str, u16) {
-    let host = endpoint
-        .strip_prefix("https://")
-        .unwrap_or(endpoint)
-        .trim_end_matches('/');
+    let host = endpoint.strip_prefix("https://").unwrap_or(endpoint);
+    let (host, _) = host.split_once('/').unwrap_or((host, ""));
     match host.split_once(':') {
         Some((host, port)) => (host, port.parse().unwrap_or(443)),
         None => (host, 443),
@@ -80,28 +80,28 @@ pub fn split_host(endpoint: &str) -> (&str, u16) {
 }
 
 impl Reach {
-    /// Asks `https://HOST/` once.
+    /// Asks `https://HOST/`, or the path after it, once.
     pub async fn ask(&self, endpoint: &str) -> Outcome {
         let (host, port) = split_host(endpoint);
-        if self.is_proxied(host) {
-            return self.request(host, port, None).await;
+        let bare = endpoint.strip_prefix("https://").unwrap_or(endpoint);
+        let path = bare.split_once('/').map_or("", |(_, path)| path);
+        if self.is_proxied(host, port) {
+            return self.request(host, port, path, None).await;
         }
         let address = match self.connect(host, port).await {
             Ok(address) => address,
             Err(outcome) => return outcome,
         };
-        self.request(host, port, Some(address)).await
+        self.request(host, port, path, Some(address)).await
     }
 
-    fn is_proxied(&self, host: &str) -> bool {
+    fn is_proxied(&self, host: &str, port: u16) -> bool {
         let Some((_, no_proxy)) = &self.proxy else {
             return false;
         };
         !no_proxy
             .split(',')
-            .map(|one| one.trim().trim_start_matches('.'))
-            .filter(|one| !one.is_empty())
-            .any(|one| host == one || host.ends_with(&format!(".{one}")))
+            .any(|one| is_excepted(&one.trim().to_ascii_lowercase(), host, port))
     }
 
     /// The first address that takes a connection.
@@ -127,24 +127,19 @@ impl Reach {
         }
     }
 
-    async fn request(&self, host: &str, port: u16, address: Option<SocketAddr>) -> Outcome {
+    async fn request(&self, host: &str, port: u16, path: &str, address: Option<SocketAddr>) -> Outcome {
         let client = match self.client(host, address) {
             Ok(client) => client,
             Err(why) => return Outcome::NoAnswer(why),
         };
         let started = Instant::now();
-        match client.get(format!("https://{host}:{port}/")).send().await {
-            Ok(response) => {
-                let date = response.headers().get("date").and_then(|date| date.to_str().ok());
-                Outcome::Answered(Answer {
-                    address: address.map(|address| address.ip()),
-                    status: response.status().as_u16(),
-                    date: date
-                        .and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok())
-                        .map(OffsetDateTime::unix_timestamp),
-                    took: started.elapsed(),
-                })
-            }
+        match client.get(format!("https://{host}:{port}/{path}")).send().await {
+            Ok(response) => Outcome::Answered(Answer {
+                address: address.map(|address| address.ip()),
+                status: response.status().as_u16(),
+                date: date(&response),
+                took: started.elapsed(),
+            }),
             Err(error) => self.blame(&error, address.is_none()),
         }
     }
@@ -159,9 +154,9 @@ impl Reach {
             .user_agent(concat!("ssmbake/", env!("CARGO_PKG_VERSION")));
         builder = match (address, &self.proxy) {
             (Some(address), _) => builder.resolve(host, address),
-            (None, Some((url, no_proxy))) => {
+            (None, Some((url, _))) => {
                 let proxy = reqwest::Proxy::https(url).map_err(|error| error.to_string())?;
-                builder.proxy(proxy.no_proxy(NoProxy::from_string(no_proxy)))
+                builder.proxy(proxy)
             }
             (None, None) => builder,
         };
@@ -170,6 +165,9 @@ impl Reach {
 
     fn blame(&self, error: &reqwest::Error, is_proxied: bool) -> Outcome {
         let why = chain(error);
+        if is_of_time(error) {
+            return Outcome::NotNow(why);
+        }
         let is_tls = ["certificate", "tls", "handshake", "UnknownIssuer"]
             .iter()
             .any(|word| why.contains(word));
@@ -179,6 +177,72 @@ impl Reach {
             (false, false) => Outcome::NoAnswer(why),
         }
     }
+}
+
+/// When a server thinks that it answered, seconds since 1970.
+fn date(response: &reqwest::Response) -> Option<i64> {
+    let text = response.headers().get("date")?.to_str().ok()?;
+    let date = OffsetDateTime::parse(text, &Rfc2822).ok()?;
+    Some(date.unix_timestamp())
+}
+
+/// Whether an entry of NO_PROXY, in lower case, is for this host: as Go reads it, for the agent does.
+fn is_excepted(entry: &str, host: &str, port: u16) -> bool {
+    let (name, of_port) = match entry.rsplit_once(':') {
+        Some((name, of_port)) if !name.contains(':') => (name, Some(of_port)),
+        _ => (entry, None),
+    };
+    if of_port.is_some_and(|of_port| of_port.parse() != Ok(port)) {
+        return false;
+    }
+    if let (Ok(address), Some((base, bits))) = (host.parse::<IpAddr>(), name.split_once('/')) {
+        return base.parse().is_ok_and(|base| is_within(address, base, bits));
+    }
+    // `*.b` is for names below b, as `.b` is; plain `b` is for b too.
+    let name = name
+        .strip_prefix('*')
+        .filter(|rest| rest.starts_with('.'))
+        .unwrap_or(name);
+    match name.strip_prefix('.') {
+        _ if name == "*" => true,
+        Some(_) => name.len() > 1 && host.ends_with(name),
+        None => !name.is_empty() && (host == name || host.ends_with(&format!(".{name}"))),
+    }
+}
+
+/// Whether `address` is in the network `base/bits`.
+fn is_within(address: IpAddr, base: IpAddr, bits: &str) -> bool {
+    let (a, b, size) = match (address, base) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),
+        _ => return false,
+    };
+    match bits.parse::<u32>() {
+        Ok(0) => true,
+        Ok(bits) if bits <= size => a >> (size - bits) == b >> (size - bits),
+        _ => false,
+    }
+}
+
+/// Whether a certificate failed for the time alone; the verifier of Windows says it in words.
+fn is_of_time(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(one) = next {
+        if let Some(rustls::Error::InvalidCertificate(why)) = one.downcast_ref() {
+            use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+            return matches!(
+                why,
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+            );
+        }
+        // `source` of an I/O error leaves out the error inside.
+        let inside = one.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match inside {
+            Some(inside) => Some(inside),
+            None => one.source(),
+        };
+    }
+    false
 }
 
 /// What the innermost error says, which is what happened.
@@ -198,6 +262,7 @@ mod tests {
     fn endpoints_are_read_as_the_agent_reads_them() {
         assert_eq!(split_host("a.example"), ("a.example", 443));
         assert_eq!(split_host("https://a.example:8443/"), ("a.example", 8443));
+        assert_eq!(split_host("a.example/b.c"), ("a.example", 443));
     }
 
     #[test]
@@ -210,7 +275,23 @@ mod tests {
             )),
             timeout: Duration::from_secs(1),
         };
-        assert!(reach.is_proxied("ssm.eu-west-1.amazonaws.com") && reach.is_proxied("xexample.com"));
-        assert!(!reach.is_proxied("a.example.com") && !reach.is_proxied("b"));
+        assert!(
+            reach.is_proxied("ssm.eu-west-1.amazonaws.com", 443) && reach.is_proxied("xexample.com", 443)
+        );
+        assert!(!reach.is_proxied("a.example.com", 443) && !reach.is_proxied("b", 443));
+        for (entry, host, port, excepted) in [
+            ("*", "a.example.com", 443, true),
+            ("example.com:443", "a.example.com", 443, true),
+            ("example.com:8443", "a.example.com", 443, false),
+            ("*.example.com", "a.example.com", 443, true),
+            (".example.com", "example.com", 443, false),
+            ("10.0.0.0/8", "10.1.2.3", 443, true),
+            ("10.0.0.0/8", "11.1.2.3", 443, false),
+            ("10.0.0.0/99", "10.1.2.3", 443, false),
+            ("fd00::/8", "fd12::1", 443, true),
+            ("", "a.example.com", 443, false),
+        ] {
+            assert_eq!(is_excepted(entry, host, port), excepted, "{entry} {host}:{port}");
+        }
     }
 }

@@ -9,7 +9,9 @@ use super::{Outcome, Reach};
 use crate::error::IoError;
 use crate::tls::Trust;
 
-/// Each is asked so often; the shortest counts, for the first also fills caches.
+/// The best of all are asked again, one after another: asked at once, answers wait for each other here.
+const FINALISTS: usize = 5;
+/// Each of them so often; the shortest counts, for the first also fills caches.
 const ROUNDS: usize = 2;
 
 /// One region.
@@ -22,12 +24,21 @@ pub struct Measured {
     pub milliseconds: Option<u64>,
 }
 
-/// Asks all `hosts` (region, host), the nearest first.
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nearest {
+    /// The nearest first.
+    pub measured: Vec<Measured>,
+    /// Why most of those that did not answer did not.
+    pub failure: Option<Outcome>,
+}
+
+/// Asks all `hosts` (region, host).
 pub fn measure(
     hosts: &[(String, String)],
     roots_der: Vec<Vec<u8>>,
     timeout: Duration,
-) -> Result<Vec<Measured>, IoError> {
+) -> Result<Nearest, IoError> {
     let reach = Reach {
         trust: Trust::Only(roots_der),
         // Through a proxy all regions are as far as it is.
@@ -36,23 +47,46 @@ pub fn measure(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| IoError::new("start", "the network", error))?;
-    let mut best: Vec<Option<Duration>> = vec![None; hosts.len()];
-    for _ in 0..ROUNDS {
-        let outcomes = runtime.block_on(join_all(hosts.iter().map(|(_, host)| reach.ask(host))));
-        for (best, outcome) in best.iter_mut().zip(outcomes) {
-            if let Outcome::Answered(answer) = outcome {
-                *best = Some(best.map_or(answer.took, |known| known.min(answer.took)));
-            }
-        }
+    let outcomes = runtime.block_on(join_all(hosts.iter().map(|(_, host)| reach.ask(host))));
+    let mut found: Vec<(&(String, String), Option<Duration>)> =
+        hosts.iter().zip(outcomes.iter().map(took)).collect();
+    found.sort_by_key(|(_, took)| took.unwrap_or(Duration::MAX));
+    for ((_, host), best) in found
+        .iter_mut()
+        .take(FINALISTS)
+        .filter(|(_, best)| best.is_some())
+    {
+        let again: Vec<Duration> = (0..ROUNDS)
+            .filter_map(|_| took(&runtime.block_on(reach.ask(host))))
+            .collect();
+        *best = again.into_iter().min().or(*best);
     }
-    let mut measured: Vec<Measured> = hosts
-        .iter()
-        .zip(best)
+    // The others stay behind them.
+    let finalists = found.len().min(FINALISTS);
+    found[..finalists].sort_by_key(|(_, took)| took.unwrap_or(Duration::MAX));
+    let measured = found
+        .into_iter()
         .map(|((region, _), took)| Measured {
             region: region.clone(),
             milliseconds: took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         })
         .collect();
-    measured.sort_by_key(|one| one.milliseconds.unwrap_or(u64::MAX));
-    Ok(measured)
+    Ok(Nearest {
+        measured,
+        failure: commonest(outcomes),
+    })
+}
+
+fn took(outcome: &Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Answered(answer) => Some(answer.took),
+        _ => None,
+    }
+}
+
+fn commonest(outcomes: Vec<Outcome>) -> Option<Outcome> {
+    let failures: Vec<Outcome> = outcomes.into_iter().filter(|one| took(one).is_none()).collect();
+    let kind = |one: &Outcome| std::mem::discriminant(one);
+    let alike = |one: &Outcome| failures.iter().filter(|other| kind(one) == kind(other)).count();
+    failures.iter().max_by_key(|one| alike(one)).cloned()
 }

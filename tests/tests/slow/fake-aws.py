@@ -18,7 +18,7 @@ import time
 DIR = pathlib.Path(sys.argv[1])
 LOCK = threading.Lock()
 # Addresses by what they do; TEST-NET-3 stands for the internet.
-INTERNET, PRIVATE, STRANGER, SILENT, SLOW = "203.0.113.5", "10.1.2.3", "203.0.113.6", "203.0.113.7", "203.0.113.9"
+INTERNET, PRIVATE, STRANGER, SILENT, SLOW, OLD = "203.0.113.5", "10.1.2.3", "203.0.113.6", "203.0.113.7", "203.0.113.9", "203.0.113.10"
 
 
 def setting(name):
@@ -32,6 +32,8 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
         if self.server.pause:
             time.sleep(self.server.pause)
         host = self.headers.get("Host", "")
+        # A bucket is a name or a path.
+        host = self.path.removeprefix("/") or host
         status = 404 if host.startswith("missing.") else 301 if host.startswith("elsewhere.") else 403
         self.send_response_only(status)
         self.send_header("Date", email.utils.formatdate(time.time() + int(setting("skew")), usegmt=True))
@@ -55,6 +57,9 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
+    def date_time_string(self, timestamp=None):
+        return email.utils.formatdate(time.time() + int(setting("skew")), usegmt=True)
+
     def do_PUT(self):
         if setting("metadata") == "refused":
             return self.send_error(403)
@@ -123,6 +128,7 @@ def serve(address, port, handler, certificate=None, pause=0):
 serve(INTERNET, 443, Endpoint, "good.pem")
 serve(PRIVATE, 443, Endpoint, "good.pem")
 serve(STRANGER, 443, Endpoint, "bad.pem")
+serve(OLD, 443, Endpoint, "old.pem")
 serve(SLOW, 443, Endpoint, "good.pem", 0.2)
 serve("169.254.169.254", 80, Metadata)
 serve("127.0.0.1", 3128, Proxy)

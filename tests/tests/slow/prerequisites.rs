@@ -19,6 +19,8 @@ const STRANGER: &str = "203.0.113.6";
 const SILENT: &str = "203.0.113.7";
 const NOBODY: &str = "203.0.113.8";
 const SLOW: &str = "203.0.113.9";
+/// Its certificate ended yesterday.
+const OLD: &str = "203.0.113.10";
 
 const SERVICES: [&str; 6] = ["ssm", "ssmmessages", "ec2messages", "s3", "kms", "logs"];
 
@@ -26,16 +28,20 @@ const SERVICES: [&str; 6] = ["ssm", "ssmmessages", "ec2messages", "s3", "kms", "
 const CERTIFICATES: &str = r#"set -e
 cd "$0"
 key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1.key"; }
-key ca; key good; key bad
+key ca; key good; key bad; key old
 openssl req -x509 -new -key ca.key -subj '/CN=test CA' -days 30 -out ca.crt
 names='DNS:*.eu-west-1.amazonaws.com,DNS:*.us-east-1.amazonaws.com,DNS:*.s3.eu-west-1.amazonaws.com,DNS:*.ssm.eu-west-1.vpce.amazonaws.com'
-for one in good bad; do
+for one in good bad old; do
     openssl req -new -key "$one.key" -subj '/CN=endpoint' -out "$one.csr"
     printf 'subjectAltName=%s\n' "$names" >"$one.ext"
 done
 openssl x509 -req -in good.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile good.ext -out good.crt
 openssl x509 -req -in bad.csr -signkey bad.key -days 30 -extfile bad.ext -out bad.crt
-for one in good bad; do cat "$one.key" "$one.crt" >"$one.pem"; done
+printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n' >ca.cnf
+: >index
+openssl ca -batch -notext -config ca.cnf -rand_serial -cert ca.crt -keyfile ca.key -startdate 20200101000000Z \
+    -enddate 20200201000000Z -extfile old.ext -in old.csr -out old.crt
+for one in good bad old; do cat "$one.key" "$one.crt" >"$one.pem"; done
 "#;
 
 /// A fake AWS in a network namespace of its own.
@@ -52,7 +58,7 @@ impl Network {
             fs::write(dir.path().join(name), value).expect("setting");
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slow/fake-aws.py");
-        let network = "ip link set lo up; for one in 169.254.169.254 203.0.113.5 203.0.113.6 203.0.113.7 203.0.113.9 10.1.2.3; \
+        let network = "ip link set lo up; for one in 169.254.169.254 203.0.113.5 203.0.113.6 203.0.113.7 203.0.113.9 203.0.113.10 10.1.2.3; \
             do ip address add $one/32 dev lo; done; exec python3 \"$0\" \"$1\"";
         let mut child = Command::new("unshare")
             .args(["--net", "sh", "-ec", network])
@@ -258,9 +264,30 @@ fn every_prerequisite_is_told_from_its_failures() {
         ("missing", "fail", "there is no bucket"),
         ("elsewhere", "fail", "another region"),
         ("unknown", "fail", "has no address"),
+        ("my.dotted.bucket", "pass", "over the internet"),
+        ("missing.dotted", "fail", "there is no bucket"),
     ] {
         aws.expect(&["--output-bucket", bucket], "SSMB030", verdict, says);
     }
+    clocks_that_are_years_off_are_blamed(&aws);
+}
+
+/// By the machine's clock no certificate is valid: it is the clock, not the roots.
+fn clocks_that_are_years_off_are_blamed(aws: &Aws) {
+    aws.hosts(INTERNET, &[("kms", OLD)]);
+    aws.expect(&[], "SSMB027", "warn", "by this machine's clock");
+    aws.expect(&[], "SSMB029", "pass", "0 s");
+    aws.hosts(OLD, &[]);
+    aws.expect(&[], "SSMB023", "fail", "by this machine's clock");
+    // The metadata service tells the time where nobody else does.
+    aws.set("skew", "90000");
+    aws.expect(&[], "SSMB029", "fail", "90000 s behind");
+    aws.set("metadata", "refused");
+    let region = ["--region", "eu-west-1"];
+    aws.expect(&region, "SSMB029", "fail", "certificates of all endpoints");
+    let (_, report) = aws.audit(&region);
+    assert!(!report.to_string().contains("installs AWS's roots"), "{report}");
+    aws.reset();
 }
 
 #[test]
@@ -313,6 +340,14 @@ fn the_nearest_region_comes_first() {
         "aws-cn",
     ]));
     assert!(code == 6 && err.contains("no region of aws-cn answers"), "{err}");
+    // The commonest reason is told: here a CA that nobody trusts.
+    let hosts = format!("{STRANGER} ssm.cn-north-1.amazonaws.com.cn ssm.cn-northwest-1.amazonaws.com.cn\n");
+    fs::write(aws.target.path().join("etc/hosts"), hosts).expect("hosts");
+    let (code, _, err) = outcome(&mut aws.ssmbake(&["regions", "--nearest", "--partition", "aws-cn"]));
+    assert!(
+        code == 6 && err.contains("certificate") && err.contains("trust the CA"),
+        "{err}"
+    );
     let (code, _, err) = outcome(&mut aws.ssmbake(&["regions", "--nearest", "--partition", "moon"]));
     assert!(code == 2 && err.contains("aws-us-gov"), "{err}");
 }

@@ -158,6 +158,7 @@ pub(crate) fn item(item: &Item) -> String {
         SealAction::RemoveFiles => format!("remove the files below {path}, {count} paths"),
         SealAction::Truncate => format!("empty {path}"),
         SealAction::DropLines => format!("remove lines from {path}"),
+        SealAction::DropSections => format!("remove sections from {path}"),
     };
     format!("{what} ({}: {})", item.class, item.why)
 }

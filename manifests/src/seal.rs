@@ -28,6 +28,8 @@ pub enum SealAction {
     Truncate,
     /// Lines go that match the rule's pattern.
     DropLines,
+    /// Sections go with a line that matches the rule's pattern.
+    DropSections,
 }
 
 /// Paths with one fate.
@@ -49,8 +51,14 @@ pub struct SealRule {
     pub link: String,
     /// Their fate.
     pub action: SealAction,
-    /// For [`SealAction::DropLines`]: a regular expression.
+    /// For [`SealAction::DropLines`] and [`SealAction::DropSections`]: a regular expression.
     pub pattern: Option<String>,
+    /// Lines that stay although they match: another one.
+    #[serde(default)]
+    pub except: Option<String>,
+    /// Files that, with something in them, mean that this is nobody's leftover.
+    #[serde(default)]
+    pub unless: Vec<String>,
     /// Whether a running system can do without.
     #[serde(default = "yes")]
     pub live: bool,

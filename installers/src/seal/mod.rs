@@ -1,6 +1,7 @@
 //! Seal: what belongs to one machine leaves a tree of which many are made. All of it or nothing, and what is gone cannot be
 //! read back: once there is no way back, old bytes are overwritten where they lie.
 
+mod lines;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};

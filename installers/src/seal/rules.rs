@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use regex::Regex;
 use ssmbake_manifests::{Catalog, SealAction, SealProfile, SealRule};
 
-use super::Item;
+use super::{Item, lines};
 use crate::error::IoError;
 use crate::probe::Facts;
 use crate::root::{Kind, Last, Meta, Root, RootPath};
@@ -38,6 +37,9 @@ pub(super) fn look(
         .iter()
         .filter(|rule| rule.profile <= profile && (rule.live || !is_live));
     for rule in rules {
+        if is_another_s(root, rule)? {
+            continue;
+        }
         for pattern in &rule.paths {
             for path in matches(root, pattern)? {
                 let count = sealed.add(root, rule, &path)?;
@@ -56,6 +58,19 @@ pub(super) fn look(
     Ok((items, sealed))
 }
 
+/// Whether what the rule names is somebody's own here.
+fn is_another_s(root: &Root, rule: &SealRule) -> Result<bool, IoError> {
+    for pattern in &rule.unless {
+        for path in matches(root, pattern)? {
+            let meta = root.meta_if_reached(&path, Last::Follow)?;
+            if meta.is_some_and(|meta| meta.kind == Kind::File && meta.size > 0) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 impl Sealed {
     /// Asks for what `rule` says of `path`; the number of paths that change.
     fn add(&mut self, root: &Root, rule: &SealRule, path: &RootPath) -> Result<usize, IoError> {
@@ -68,7 +83,9 @@ impl Sealed {
             // A link to a directory elsewhere in the tree is followed: /var/log may be one.
             SealAction::Empty => self.below(root, rule, path, Directories::Remove)?,
             SealAction::RemoveFiles => self.below(root, rule, path, Directories::Keep)?,
-            SealAction::Truncate | SealAction::DropLines => self.shorter(root, rule, path)?,
+            SealAction::Truncate | SealAction::DropLines | SealAction::DropSections => {
+                self.shorter(root, rule, path)?
+            }
         };
         while let Some((place, meta)) = self.targets.pop() {
             count += self.gone(root, rule, place, &meta)?;
@@ -78,24 +95,27 @@ impl Sealed {
 
     /// The file stays, with less in it: the very file that programs find there, also through a link.
     fn shorter(&mut self, root: &Root, rule: &SealRule, path: &RootPath) -> Result<usize, IoError> {
-        self.kept.insert(root.canonical(path, Last::Keep)?);
+        // Of one with sections there may be a rule for the whole.
+        let stays = rule.action != SealAction::DropSections;
+        if stays {
+            self.kept.insert(root.canonical(path, Last::Keep)?);
+        }
         let meta = root.meta_if_reached(path, Last::Follow)?;
         let Some(meta) = meta.filter(|meta| meta.kind == Kind::File && meta.size > 0) else {
             return Ok(0);
         };
         let place = root.canonical(path, Last::Follow)?;
-        self.kept.insert(place.clone());
-        let new = match &rule.pattern {
-            None => Vec::new(),
-            Some(pattern) => {
-                let old = root.read(&place, LINES_LIMIT)?.unwrap_or_default();
-                let new = without_lines(&old, pattern);
-                if new == old {
-                    return Ok(0);
-                }
-                new
+        if stays {
+            self.kept.insert(place.clone());
+        }
+        let mut new = Vec::new();
+        if rule.pattern.is_some() {
+            let old = root.read(&place, LINES_LIMIT)?.unwrap_or_default();
+            new = lines::without(&old, rule);
+            if new == old {
+                return Ok(0);
             }
-        };
+        }
         self.secrets.insert(place.clone());
         let want = Want::File {
             content: Content::Bytes(new),
@@ -120,7 +140,8 @@ impl Sealed {
     }
 
     fn absent(&mut self, rule: &SealRule, place: RootPath) -> usize {
-        if self.kept.contains(&place) || self.changes.get(&place).is_some() {
+        let is_absent = matches!(self.changes.get(&place), Some(Want::Absent));
+        if is_absent || self.kept.contains(&place) {
             return 0;
         }
         if rule.secret {
@@ -196,19 +217,6 @@ fn target(root: &Root, place: &RootPath, link: &Meta) -> Result<Option<(RootPath
     Ok((is_meant && is_apart).then_some((there, meta)))
 }
 
-/// The text without the lines that `pattern` matches.
-fn without_lines(text: &[u8], pattern: &str) -> Vec<u8> {
-    // Patterns are the catalog's, and a test compiles them.
-    let Ok(pattern) = Regex::new(pattern) else {
-        return text.to_vec();
-    };
-    let text = String::from_utf8_lossy(text);
-    text.split_inclusive('\n')
-        .filter(|line| !pattern.is_match(line.trim_end()))
-        .collect::<String>()
-        .into_bytes()
-}
-
 /// The paths of the tree that `pattern` names.
 fn matches(root: &Root, pattern: &str) -> Result<Vec<RootPath>, IoError> {
     let mut found = vec![RootPath::top()];
@@ -273,16 +281,5 @@ mod tests {
         ] {
             assert_eq!(is_match(pattern, name), matches, "{pattern} {name}");
         }
-    }
-
-    #[test]
-    fn only_packer_s_key_goes() {
-        let keys = "ssh-rsa AAA me@home\nssh-rsa BBB packer_6123abcd-0000-1111-2222-333344445555\n";
-        let pattern = ssmbake_manifests::catalog()
-            .seal()
-            .iter()
-            .find_map(|rule| rule.pattern.clone())
-            .expect("a pattern");
-        assert_eq!(without_lines(keys.as_bytes(), &pattern), b"ssh-rsa AAA me@home\n");
     }
 }

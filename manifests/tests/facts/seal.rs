@@ -21,11 +21,11 @@ fn rules_are_whole() {
         assert!(!rule.why.is_empty() && !rule.paths.is_empty(), "{}", rule.class);
         assert_eq!(
             rule.pattern.is_some(),
-            rule.action == SealAction::DropLines,
+            matches!(rule.action, SealAction::DropLines | SealAction::DropSections),
             "{}",
             rule.class
         );
-        for path in &rule.paths {
+        for path in rule.paths.iter().chain(&rule.unless) {
             assert!(path.starts_with('/') && !path.contains(".."), "{path}");
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ssmbake_manifests::SealAction;
 use ssmbake_tests::digest::{Times, diff, tree};
-use ssmbake_tests::plant::{SECRET, plant};
+use ssmbake_tests::plant::{LEFT, SECRET, plant};
 use ssmbake_tests::tree::MiniTree;
 use ssmbake_tests::world::refused;
 use ssmbake_tests::{must, outcome, ssmbake, ssmbake_bin};
@@ -61,6 +61,8 @@ fn every_planted_sample_is_found_and_removed() {
             SealAction::Remove | SealAction::Empty | SealAction::RemoveFiles => {
                 assert!(!place.exists(), "{sample:?}")
             }
+            // Another rule of this profile takes the whole file.
+            SealAction::DropSections => assert!(!place.exists(), "{sample:?}"),
             SealAction::Truncate => assert_eq!(fs::read(&place).expect("file"), b""),
             SealAction::DropLines => {
                 assert_eq!(
@@ -95,6 +97,10 @@ fn the_agent_s_profile_leaves_the_machine_s_own() {
     let target = MiniTree::debian();
     plant(target.path());
     must(ssmbake(&["seal", "--root"]).arg(target.path()));
+    assert_eq!(
+        target.read("root/.aws/credentials"),
+        "[own]\naws_access_key_id = AKIA\n"
+    );
     assert!(!target.path().join("var/lib/amazon/ssm/below").exists());
     for path in [
         "etc/machine-id",
@@ -103,6 +109,34 @@ fn the_agent_s_profile_leaves_the_machine_s_own() {
         "root/.xhistory",
     ] {
         assert!(target.read(path).contains(SECRET), "{path}");
+    }
+}
+
+#[test]
+fn what_is_known_to_be_left_goes_without_asking_the_rules() {
+    let target = MiniTree::debian();
+    for path in LEFT {
+        target.put(path, SECRET);
+    }
+    target.put("etc/hostname", "lock01\n");
+    must(ssmbake(&["seal", "--profile", "image", "--root"]).arg(target.path()));
+    assert_eq!(secrets_in(target.path()), "");
+    assert_eq!(target.read("etc/hostname"), "");
+}
+
+#[test]
+fn a_keyring_with_secret_keys_is_its_user_s() {
+    for (path, goes) in [
+        ("root/.gnupg/trustdb.gpg", true),
+        ("root/.gnupg/private-keys-v1.d/x.key", false),
+        ("root/.gnupg/secring.gpg", false),
+    ] {
+        let target = MiniTree::debian();
+        target.put("root/.gnupg/secring.gpg", "");
+        target.put("root/.gnupg/pubring.kbx", SECRET);
+        target.put(path, SECRET);
+        must(ssmbake(&["seal", "--root"]).arg(target.path()));
+        assert_eq!(!target.path().join("root/.gnupg").exists(), goes, "{path}");
     }
 }
 

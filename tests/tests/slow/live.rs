@@ -241,8 +241,24 @@ run restarted UPGRADE --start --set Agent.SelfUpdate=true
 run upgraded-version dpkg-query -W -f '${Version} ${Status}' amazon-ssm-agent
 mkdir -p /etc/systemd/system/amazon-ssm-agent.service.d
 printf '[Service]\nExecStartPre=/bin/sleep 60\n' >/etc/systemd/system/amazon-ssm-agent.service.d/slow.conf
-run interrupted timeout --preserve-status -s INT 5 UPGRADE --start --set Agent.SelfUpdate=false
+starting() {
+    setsid UPGRADE --start --set Agent.SelfUpdate="$1" >"$2.out" 2>"$2.err" &
+    job=$!
+    until systemctl show -p ActiveState amazon-ssm-agent | grep -q =activating; do sleep 0.2; done
+}
+starting false interrupted
+kill -TERM -"$job"
+wait "$job"
+echo $? >interrupted
 run interrupted-is-there UPGRADE --set Agent.SelfUpdate=false
+systemctl stop amazon-ssm-agent
+starting true twice
+kill -TERM "$job"
+sleep 2
+kill -TERM "$job"
+wait "$job"
+echo $? >twice
+run still systemctl show -p ActiveState amazon-ssm-agent
 rm /etc/systemd/system/amazon-ssm-agent.service.d/slow.conf
 systemctl daemon-reload
 dpkg --purge amazon-ssm-agent
@@ -312,6 +328,9 @@ fn a_running_system_is_baked_beside_its_package_manager() {
         "{said}"
     );
     results.expect("interrupted-is-there", "0");
+    // Nobody has to wait for the service manager.
+    results.expect("twice", "143");
+    assert_eq!(results.read("still.out").trim(), "ActiveState=activating");
     results.expect("fresh-again", "20");
     // A machine that nobody makes an image of registers at once, and the code goes.
     results.expect("hybrid", "20");

@@ -15,6 +15,10 @@ const SIGNALS: [(Signal, i32); 3] = [(Signal::HUP, 1), (Signal::INT, 2), (Signal
 
 /// Starts `command`, sends `signal` after `delay`; how it ended and what it said.
 fn interrupted(command: &mut Command, delay: Duration, signal: Signal) -> (ExitStatus, String) {
+    signalled(command, delay, &[signal])
+}
+
+fn signalled(command: &mut Command, delay: Duration, signals: &[Signal]) -> (ExitStatus, String) {
     // Whoever runs the tests in the background has SIGINT ignored, and ssmbake leaves it so.
     let mut fresh = Command::new("env");
     fresh
@@ -34,8 +38,12 @@ fn interrupted(command: &mut Command, delay: Duration, signal: Signal) -> (ExitS
         .expect("start");
     let pid = Pid::from_raw(child.id().cast_signed()).expect("process");
     std::thread::sleep(delay);
-    // It may be over.
-    let _over = kill_process(pid, signal);
+    for signal in signals {
+        // It may be over.
+        let _over = kill_process(pid, *signal);
+        // A signal that waits already is not sent twice.
+        std::thread::sleep(Duration::from_millis(2));
+    }
     let output = child.wait_with_output().expect("end");
     (
         output.status,
@@ -102,7 +110,7 @@ fn a_silent_server_does_not_hold_a_signal_up() {
         diff(&before, &tree(target.path(), Times::Count)),
         Vec::<String>::new()
     );
-    // A second signal does not wait for anything, and what nohup wants ignored is.
+    // What nohup wants ignored is.
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg0("sh");
     let command = apply(target.path(), &mirror, V1);
@@ -190,4 +198,21 @@ fn a_reader_that_goes_away_changes_nothing() {
             .env("PATH", "/usr/bin:/bin"),
     );
     must(ssmbake(&["audit", "--root"]).arg(target.path()));
+}
+
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    let mirror = mirror();
+    mirror.fault(&format!("{V1}/{FOLDER}/amazon-ssm-agent.deb"), Fault::Stall);
+    let target = MiniTree::debian();
+    let before = tree(target.path(), Times::Count);
+    let mut command = apply(target.path(), &mirror, V1);
+    // `timeout` sends it to the program and to its group.
+    let (status, said) = signalled(&mut command, Duration::from_secs(2), &[Signal::TERM; 2]);
+    assert_eq!(status.code(), Some(143), "{said}");
+    assert!(said.contains("error: interrupted by SIGTERM"), "{said}");
+    assert_eq!(
+        diff(&before, &tree(target.path(), Times::Count)),
+        Vec::<String>::new()
+    );
 }

@@ -104,6 +104,20 @@ pub fn read(root: &Root) -> Result<Option<Receipt>, IoError> {
     Ok(Some(receipt))
 }
 
+/// The first of the agent's programs that is no longer as the receipt says; databases and configuration change with time.
+pub fn changed_program(root: &Root, receipt: &Receipt) -> Result<Option<RootPath>, IoError> {
+    for entry in &receipt.entries {
+        let is_program = entry.path.as_str().starts_with("/usr/bin/");
+        let is_file = root
+            .meta(&entry.path, Last::Keep)?
+            .is_some_and(|meta| meta.kind == Kind::File);
+        if is_program && is_file && !same(&state(root, &entry.path)?, &entry.after) {
+            return Ok(Some(entry.path.clone()));
+        }
+    }
+    Ok(None)
+}
+
 /// The state of `path` now.
 pub fn state(root: &Root, path: &RootPath) -> Result<State, IoError> {
     let Some(meta) = root.meta(path, Last::Keep)? else {

@@ -247,9 +247,13 @@ impl Session<'_> {
     }
 
     fn plan(&self, wanted: &Wanted) -> Result<u8, Failure> {
-        let facts = self.facts_for_plan(&self.open()?)?;
+        let root = self.open()?;
+        let mut facts = self.facts_for_plan(&root)?;
         let mut request = self.request(wanted)?;
         Pins::read(self, wanted)?.take(&mut request, wanted, &facts)?;
+        if request.sha256.is_some() {
+            facts.compare_programs(&root)?;
+        }
         let plan = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;
         self.note(&plan);
         self.finish(&render::plan(&plan), &plan)?;
@@ -271,13 +275,16 @@ impl Session<'_> {
         let root = self.open_to_change()?;
         // From before the look at the system until after the change: what was seen holds.
         let _locks = self.lock(&root, Duration::from_secs(args.lock_timeout))?;
-        let facts = self.facts_for_plan(&root)?;
+        let mut facts = self.facts_for_plan(&root)?;
         let mut request = match &args.plan {
             Some(path) => self.stored_request(path, &facts)?,
             None => self.request(&args.wanted)?,
         };
         let pins = Pins::read(self, &args.wanted)?;
         let locked = pins.take(&mut request, &args.wanted, &facts)?;
+        if request.sha256.is_some() {
+            facts.compare_programs(&root)?;
+        }
         // A first plan finds conflicts without the network, and whether the network is needed at all.
         let draft = plan::plan(&request, &facts, self.catalog, Carrier::Ssmbake)?;
         let network = Network::new(self, &args.download).or_bundle(pins.bundle);

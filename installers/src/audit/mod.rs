@@ -20,7 +20,7 @@ use crate::packages::deb::version::upstream;
 use crate::plan::no_agent;
 use crate::probe::{ConfigFacts, Facts, WINDOWS_CONFIG};
 use crate::receipt;
-use crate::root::{Kind, Last, Root, RootPath};
+use crate::root::{Last, Root, RootPath};
 use crate::seal::{self, Item};
 use crate::service::{Enablement, InstallChannel};
 use crate::supply::LockFile;
@@ -521,18 +521,11 @@ fn receipt_holds(root: &Root) -> Found {
     let Some(receipt) = receipt::read(root)? else {
         return Ok(pass("ssmbake has not changed this tree"));
     };
-    for entry in &receipt.entries {
-        // Only what the package brought; databases and configuration change with time.
-        let is_program = entry.path.as_str().starts_with("/usr/bin/");
-        let is_file = root
-            .meta(&entry.path, Last::Keep)?
-            .is_some_and(|meta| meta.kind == Kind::File);
-        if is_program && is_file && !receipt::same(&receipt::state(root, &entry.path)?, &entry.after) {
-            return Ok(warn(
-                format!("`{}` was changed since", entry.path),
-                "check who changed it",
-            ));
-        }
+    if let Some(path) = receipt::changed_program(root, &receipt)? {
+        return Ok(warn(
+            format!("`{path}` was changed since"),
+            "check who changed it",
+        ));
     }
     Ok(pass("unchanged"))
 }

@@ -53,7 +53,8 @@ pub(super) fn is_there(
 /// Whether what is installed is from the pinned package: two packages of one version need not be the same.
 fn is_pinned(request: &Request, package: &PackageFacts) -> bool {
     let Some(pin) = &request.sha256 else { return true };
-    package.placed.as_ref().is_some_and(|placed| {
+    let placed = package.placed.as_ref().filter(|_| !package.is_changed);
+    placed.is_some_and(|placed| {
         let is_signer = |wanted: &Signer| *wanted == Signer::of(&placed.voucher);
         placed.sha256 == *pin && request.signer.as_ref().is_none_or(is_signer)
     })

@@ -104,6 +104,7 @@ fn deb(root: &Root) -> Result<Option<PackageFacts>, ProbeError> {
         state: record.state,
         missing_file,
         placed: None,
+        is_changed: false,
     }))
 }
 
@@ -146,6 +147,7 @@ fn rpm(root: &Root, database: Option<&Database>) -> Result<Option<PackageFacts>,
         missing_file: missing_rpm_file(root, &header)?,
         record: Evidence::path(place, header.evr()),
         placed: None,
+        is_changed: false,
     }))
 }
 

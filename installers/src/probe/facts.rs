@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use ssmbake_manifests::{Arch, Capabilities, Family, Os, PackageFormat, ServiceManager, TrustStore};
 
 use super::windows::WindowsFacts;
+use crate::error::IoError;
 use crate::packages::rpm::database::{Backend, Database};
-use crate::receipt::PackageReceipt;
-use crate::root::RootPath;
+use crate::receipt::{self, PackageReceipt};
+use crate::root::{Root, RootPath};
 use crate::selinux::Selinux;
 use crate::service::{Enablement, InstallChannel};
 use crate::trust::AnchorState;
@@ -147,6 +148,9 @@ pub struct PackageFacts {
     /// What the receipt says that it was installed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placed: Option<PackageReceipt>,
+    /// Whether a program is another since; known after [`Facts::compare_programs`].
+    #[serde(skip)]
+    pub is_changed: bool,
 }
 
 impl PackageFacts {
@@ -337,6 +341,21 @@ impl Facts {
             windows: None,
             config_text: None,
         }
+    }
+
+    /// Looks whether the agent's programs are still those that the receipt speaks of: with a pin that counts, and it is the
+    /// only time that reading all of them is worth.
+    pub fn compare_programs(&mut self, root: &Root) -> Result<(), IoError> {
+        if let Some(package) = self
+            .agent
+            .package
+            .as_mut()
+            .filter(|package| package.placed.is_some())
+            && let Some(receipt) = receipt::read(root)?
+        {
+            package.is_changed = receipt::changed_program(root, &receipt)?.is_some();
+        }
+        Ok(())
     }
 
     /// SHA-256 over everything that a plan may depend on, hex.

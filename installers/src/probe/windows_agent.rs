@@ -67,6 +67,7 @@ fn package(root: &Root, software: &Registry) -> Result<Option<PackageFacts>, Pro
     };
     Ok(Some(PackageFacts {
         placed: None,
+        is_changed: false,
         format: PackageFormat::Exe,
         version,
         want: "install".to_owned(),

@@ -120,6 +120,22 @@ fn another_rpm_of_the_locked_version_gives_way_to_the_locked_one() {
 }
 
 #[test]
+fn another_program_in_the_place_of_a_locked_one_gives_way() {
+    let (mirror, dir) = (mirror(), place());
+    let path = lock(&mirror, dir.path());
+    let tree = MiniTree::debian();
+    must(&mut apply(&tree, &["--lock"], &path));
+    let program = "usr/bin/amazon-ssm-agent";
+    let locked = fs::read(tree.path().join(program)).expect("program");
+    // The version, its record and the receipt stay.
+    fs::write(tree.path().join(program), "another build").expect("program");
+    must(&mut apply(&tree, &["--lock"], &path));
+    assert!(fs::read(tree.path().join(program)).expect("program") == locked);
+    let (code, out, err) = outcome(apply(&tree, &["--lock"], &path).arg("--detailed-exitcode"));
+    assert_eq!(code, 0, "{out}{err}");
+}
+
+#[test]
 fn a_stored_plan_keeps_the_signer_of_its_lock() {
     let (mirror, dir) = (mirror(), place());
     let (path, plan) = (lock(&mirror, dir.path()), dir.path().join("plan"));

@@ -78,38 +78,7 @@ pub(crate) fn run(
         catalog: ssmbake_manifests::catalog(),
         signed: None,
     };
-    if let Some((catalog, signed)) = session.signed_catalog()? {
-        session.catalog = install(catalog);
-        session.signed = Some(signed);
-    }
-    let result = match &cli.command {
-        Command::Detect => session.detect(),
-        Command::Plan(args) => match &args.of {
-            Some(PlanOf::Seal { profile }) => session.plan_seal(*profile),
-            None => session.plan(&args.wanted),
-        },
-        Command::Seal(args) => session.seal(args),
-        Command::Apply(args) => session.apply(args),
-        Command::Audit(args) => session.audit(args),
-        Command::Revert => session.revert(),
-        Command::Export(args) => session.export(args, &told(matches, args.format)),
-        Command::Lock(args) => session.lock_file(args),
-        Command::Bundle { command } => session.bundle(command),
-        Command::Mirror {
-            command: MirrorCommand::Sync(args),
-        } => session.sync_mirror(args),
-        Command::Catalog { command } => session.catalog_verb(command),
-        Command::Keys { command } => session.keys(command),
-        Command::Regions(args) => session.regions(args),
-        Command::Activation { url } => session.activation(url),
-        Command::Completions { shell } => {
-            let mut bytes = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "ssmbake", &mut bytes);
-            console.raw(&String::from_utf8_lossy(&bytes));
-            Ok(exit::OK)
-        }
-        Command::Man { verb } => session.man(verb.as_deref()),
-    };
+    let result = session.verb(matches);
     let hint = match &cli.command {
         Command::Mirror { .. } => "all that is offered in the mirror is whole; run it again",
         _ => "nothing is left changed; run it again",
@@ -132,6 +101,41 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    fn verb(&mut self, matches: &ArgMatches) -> Result<u8, Failure> {
+        if let Some((catalog, signed)) = self.signed_catalog()? {
+            self.catalog = install(catalog);
+            self.signed = Some(signed);
+        }
+        match &self.cli.command {
+            Command::Detect => self.detect(),
+            Command::Plan(args) => match &args.of {
+                Some(PlanOf::Seal { profile }) => self.plan_seal(*profile),
+                None => self.plan(&args.wanted),
+            },
+            Command::Seal(args) => self.seal(args),
+            Command::Apply(args) => self.apply(args),
+            Command::Audit(args) => self.audit(args),
+            Command::Revert => self.revert(),
+            Command::Export(args) => self.export(args, &told(matches, args.format)),
+            Command::Lock(args) => self.lock_file(args),
+            Command::Bundle { command } => self.bundle(command),
+            Command::Mirror {
+                command: MirrorCommand::Sync(args),
+            } => self.sync_mirror(args),
+            Command::Catalog { command } => self.catalog_verb(command),
+            Command::Keys { command } => self.keys(command),
+            Command::Regions(args) => self.regions(args),
+            Command::Activation { url } => self.activation(url),
+            Command::Completions { shell } => {
+                let mut bytes = Vec::new();
+                clap_complete::generate(*shell, &mut Cli::command(), "ssmbake", &mut bytes);
+                self.console.raw(&String::from_utf8_lossy(&bytes));
+                Ok(exit::OK)
+            }
+            Command::Man { verb } => self.man(verb.as_deref()),
+        }
+    }
+
     /// Opens the root to look at it.
     fn open(&self) -> Result<Root, Failure> {
         let root = self.root()?;

@@ -163,6 +163,36 @@ wipe() {
     rm -f "$1"
 }
 
+# Puts as many other letters in the place of the code, where it lies: cloud-init's later stages still need the file.
+blank() {
+    grep -qF -f /run/ssmbake/code "$1" || return 0
+    sed "s|$code|$(printf '%s' "$code" | sed 's/./x/g')|g" "$1" >/run/ssmbake/blank
+    if [ "$(wc -c <"$1")" -eq "$(wc -c </run/ssmbake/blank)" ] &&
+        dd if=/run/ssmbake/blank of="$1" bs=65536 conv=notrunc 2>/dev/null; then
+        sync
+    else
+        wipe "$1"
+    fi
+    rm -f /run/ssmbake/blank
+}
+
+# Before its last stage cloud-init reads from there what it is to do; status and result are of this boot.
+is_cloud_init_at_work() { [ -e /run/cloud-init/status.json ] && [ ! -e /run/cloud-init/result.json ]; }
+# Copies of the user data as cloud-init has packed them.
+wipe_cache() {
+    find /var/lib/cloud /run/cloud-init -type f \( -name obj.pkl -o -name instance-data-sensitive.json \) 2>/dev/null |
+        while IFS= read -r file; do wipe "$file"; done
+}
+wipe_cache_later() {
+    # Nobody waits for the end of what it says.
+    exec >/dev/null 2>&1 </dev/null
+    for _ in $(seq 1800); do
+        is_cloud_init_at_work || break
+        sleep 2
+    done
+    wipe_cache
+}
+
 # The code is used up; it goes wherever this machine can reach it.
 destroy_source() {
     case $source in
@@ -179,13 +209,20 @@ destroy_source() {
             mkdir -p /run/ssmbake
             printf '%s\n' "$code" >/run/ssmbake/code
             find /var/lib/cloud /run/cloud-init -type f 2>/dev/null | while IFS= read -r file; do
+                blank "$file"
                 case ${file##*/} in
-                    # Copies of the user data, packed in ways of their own.
-                    user-data.txt* | obj.pkl | instance-data-sensitive.json) wipe "$file" ;;
-                    *) { cat "$file" && unpacked "$file" && parts "$file"; } | grep -qF -f /run/ssmbake/code && wipe "$file" ;;
+                    obj.pkl | instance-data-sensitive.json) continue ;;
                 esac
+                if { unpacked "$file" && parts "$file"; } | grep -qF -f /run/ssmbake/code; then
+                    : >/run/ssmbake/packed
+                    wipe "$file"
+                fi
             done
+            if [ -e /run/ssmbake/packed ]; then
+                if is_cloud_init_at_work; then wipe_cache_later & else wipe_cache; fi
+            fi
             wipe /run/ssmbake/code
+            rm -f /run/ssmbake/packed
             ;;
         env)
             # Where the service manager takes them from at each boot.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use ssmbake_tests::mirror::Mirror;
@@ -73,7 +74,8 @@ impl Image {
     /// One boot: exit code, what it said, and the status file.
     fn boot(&self, environment: &[(&str, &str)]) -> (i32, String, Value) {
         let script = "mount --bind \"$1/proc\" \"$0/proc\"; mount --bind \"$1/sys\" \"$0/sys\"; mount --bind /dev \"$0/dev\"; \
-             mount -t tmpfs none \"$0/run\"; exec chroot \"$0\" /bin/sh /usr/lib/ssmbake/first-boot";
+             mount -t tmpfs none \"$0/run\"; [ -z \"$1\" ] || [ ! -d \"$1/run\" ] || mount --bind \"$1/run\" \"$0/run\"; \
+             exec chroot \"$0\" /bin/sh /usr/lib/ssmbake/first-boot";
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "sh", "-ec", script])
@@ -176,9 +178,18 @@ fn every_source_registers_once_and_is_destroyed() {
     ] {
         cloud.put(path, &format!("#cloud-config\n# {}\n", compact(CODE)));
     }
+    // As Python's pickle has it.
+    let pickle = |code: &str| format!("\u{80}\0\u{4}{}\n\0.", compact(code));
+    cloud.put("var/lib/cloud/instances/j/obj.pkl", &pickle(CODE));
     cloud.put("var/lib/cloud/instance/boot-finished", "yes\n");
     cloud.expect_registered(&[], "cloud_init");
     assert_eq!(cloud.read("var/lib/cloud/instance/boot-finished"), "yes\n");
+    // Later stages of cloud-init need what stands around it.
+    let blank = "x".repeat(CODE.len());
+    let user_data = format!("#cloud-config\n# {}\n", compact(&blank));
+    assert_eq!(cloud.read("var/lib/cloud/instance/user-data.txt"), user_data);
+    assert_eq!(cloud.read("var/lib/cloud/instances/i/obj.pkl"), user_data);
+    assert_eq!(cloud.read("var/lib/cloud/instances/j/obj.pkl"), pickle(&blank));
 }
 
 /// What `program` makes of a text.
@@ -226,9 +237,19 @@ fn packed_user_data_registers_and_no_form_of_it_is_left() {
             assert_eq!(String::from_utf8_lossy(&left), "boot-finished\n");
         };
         kept(&cloud.expect_registered(&[], "cloud_init"));
-        // cloud-init gets it again.
+        // cloud-init gets it again, and is not done with it.
         deploy();
-        kept(&cloud.expect_registered(&[], "cloud_init"));
+        cloud.fake("run/cloud-init/status.json", "{}");
+        cloud.expect_registered(&[], "cloud_init");
+        let cache = instance.join("obj.pkl");
+        assert!(fs::read(&cache).expect("cache") == raw);
+        assert!(!instance.join("user-data.txt").exists());
+        cloud.fake("run/cloud-init/result.json", "{}");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while cache.exists() {
+            assert!(Instant::now() < deadline, "the cache is left");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 

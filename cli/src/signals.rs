@@ -3,7 +3,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[cfg(unix)]
 use signal_hook::consts::SIGHUP;
@@ -13,6 +14,11 @@ use ssmbake_installers::interrupt::Interrupt;
 
 use crate::exit::{Failure, INCOMPLETE, INTERNAL, NOT_STARTED, SIGNAL_BASE, UNREPORTED};
 use crate::host;
+
+/// Between two looks for the first signal.
+const LOOK: Duration = Duration::from_millis(50);
+/// Within it a second signal is the first once more.
+const PAUSE: Duration = Duration::from_millis(500);
 
 const SIGNALS: &[(i32, &str)] = &[
     #[cfg(unix)]
@@ -25,61 +31,32 @@ const SIGNALS: &[(i32, &str)] = &[
 pub(crate) fn listen() -> Result<Interrupt, Failure> {
     let (interrupt, is_second) = (Interrupt::new(), Arc::new(AtomicBool::new(false)));
     let fail = |error: io::Error| Failure::new(INTERNAL, error, "please report this");
-    let first = First::of(&is_second).map_err(fail)?;
     let ignored = host::ignored_signals();
     for &(signal, _) in SIGNALS {
         // `nohup` and shells in the background want it to stay so.
         if ignored >> (signal - 1) & 1 == 1 {
             continue;
         }
-        // Handlers run in this order: the first signal does not see itself.
         flag::register_conditional_shutdown(signal, i32::from(SIGNAL_BASE) + signal, Arc::clone(&is_second))
-            .and_then(|_| first.hear(signal))
-            .and_then(|()| flag::register_usize(signal, interrupt.slot(), signal as usize))
+            .and_then(|_| flag::register_usize(signal, interrupt.slot(), signal as usize))
             .map_err(fail)?;
     }
+    arm_after_first(interrupt.clone(), is_second).map_err(fail)?;
     Ok(interrupt)
 }
 
-/// Hears of the first signal, and lets others end the program a little later: `timeout` and some terminals send the same one
-/// twice, to the program and to its group.
-#[cfg(unix)]
-struct First(std::os::unix::net::UnixStream);
-
-#[cfg(unix)]
-impl First {
-    const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
-
-    fn of(is_second: &Arc<AtomicBool>) -> io::Result<Self> {
-        let (mut heard, told) = std::os::unix::net::UnixStream::pair()?;
-        let is_second = Arc::clone(is_second);
-        std::thread::Builder::new().spawn(move || {
-            if io::Read::read_exact(&mut heard, &mut [0]).is_ok() {
-                std::thread::sleep(Self::PAUSE);
-                is_second.store(true, std::sync::atomic::Ordering::SeqCst);
-            }
-        })?;
-        Ok(Self(told))
-    }
-
-    fn hear(&self, signal: i32) -> io::Result<()> {
-        signal_hook::low_level::pipe::register(signal, self.0.try_clone()?).map(drop)
-    }
-}
-
-/// A console sends one event for what a user does.
-#[cfg(not(unix))]
-struct First(Arc<AtomicBool>);
-
-#[cfg(not(unix))]
-impl First {
-    fn of(is_second: &Arc<AtomicBool>) -> io::Result<Self> {
-        Ok(Self(Arc::clone(is_second)))
-    }
-
-    fn hear(&self, signal: i32) -> io::Result<()> {
-        flag::register(signal, Arc::clone(&self.0)).map(drop)
-    }
+/// Lets another signal end the program, but only a little after the first: `timeout` and some terminals send the same one
+/// twice, to the program and to its group. Waits by looking: a pipe that a handler writes to would be a call of the network's
+/// kind, which whoever traces an air-gapped run should not see.
+fn arm_after_first(interrupt: Interrupt, is_second: Arc<AtomicBool>) -> io::Result<()> {
+    let wait = move || {
+        while interrupt.signal().is_none() {
+            std::thread::sleep(LOOK);
+        }
+        std::thread::sleep(PAUSE);
+        is_second.store(true, Ordering::SeqCst);
+    };
+    std::thread::Builder::new().spawn(wait).map(drop)
 }
 
 /// What a failure is called that a signal caused.

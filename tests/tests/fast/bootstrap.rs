@@ -176,6 +176,7 @@ const PATIENT: &str = "#!/bin/sh\ntrap 'exit 7' HUP INT TERM\nread -r line\necho
     n=0; while [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done\n";
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn a_signal_reaches_the_program_and_its_code_comes_back() {
     let release = release();
     release.mirror.put("ssmbake-0.1.0-linux-x86_64", PATIENT);

@@ -12,6 +12,7 @@ use ssmbake_tests::{must, outcome, sha256, ssmbake};
 use crate::supply::{apply, bundle, lock, place};
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn another_package_of_the_locked_version_gives_way_to_the_locked_one() {
     let (one, dir) = (mirror(), place());
     let path = lock(&one, dir.path());
@@ -90,6 +91,7 @@ fn another_package_of_the_locked_version_gives_way_to_the_locked_one() {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn another_rpm_of_the_locked_version_gives_way_to_the_locked_one() {
     let (one, two, dir) = (rpm_mirror(), Mirror::http(), place());
     let other = AgentRpm {

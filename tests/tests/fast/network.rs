@@ -312,6 +312,7 @@ fn locks_at_a_url_are_fetched_as_packages_are() {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn all_downloads_together_have_one_limit() {
     let mirror = mirror();
     let deb_path = format!("{V1}/{FOLDER}/amazon-ssm-agent.deb");

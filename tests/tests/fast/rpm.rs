@@ -63,6 +63,7 @@ fn installs_registers_and_enables() {
 
 /// Compared with rpm itself on a copy of the same tree, record by record and file by file.
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn differs_from_rpm_only_where_explained() {
     let mirror = rpm_mirror();
     let (baked, usual) = (MiniTree::rhel(), MiniTree::rhel());
@@ -213,6 +214,7 @@ fn upgrades_keep_what_the_administrator_changed() {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn conflicts_are_refused_with_a_hint() {
     let mirror = rpm_mirror();
     let unclean = MiniTree::rhel();

@@ -322,6 +322,7 @@ fn a_directory_that_stays_is_told() {
 }
 
 #[test]
+#[ignore = "takes seconds: scripts/test without `fast` runs it"]
 fn writers_do_not_keep_a_system_from_being_sealed() {
     let target = MiniTree::debian();
     let logs: Vec<_> = (0..300)

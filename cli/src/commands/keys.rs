@@ -213,13 +213,9 @@ impl Session<'_> {
 
 /// Keys that ended still vouch for what they signed; one of each owner's that can sign new packages has to be there.
 fn last_key(ring: &KeyRing, owner: Owner, now: i64) -> Option<Remark> {
-    let whose = match owner {
-        Owner::Aws => "the",
-        Owner::User => "your",
-    };
-    let news = match owner {
-        Owner::Aws => "a newer ssmbake or a signed catalog",
-        Owner::User => "a newer --keyring",
+    let (whose, news) = match owner {
+        Owner::Aws => ("the", "a newer ssmbake or a signed catalog"),
+        Owner::User => ("your", "a newer --keyring"),
     };
     let mut keys = ring.keys().iter().filter(|key| key.owner == owner).peekable();
     keys.peek()?;

@@ -18,7 +18,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
 use object_store::{
-    GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, UpdateVersion,
+    GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+    UpdateVersion,
 };
 use sha2::{Digest, Sha256};
 use ssmbake_manifests::hex;
@@ -216,12 +217,19 @@ impl Bucket {
         }
     }
 
+    /// What the store says of a file, if there is one.
+    pub(super) async fn meta(&self, key: &Key) -> Result<Option<ObjectMeta>, MirrorError> {
+        match self.store.head(key).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(read(error)),
+        }
+    }
+
     /// Whether a file is there: its bytes are read, for its name proves nothing.
     pub(super) async fn has(&self, key: &Key, sha256: &str) -> Result<bool, MirrorError> {
-        let size = match self.store.head(key).await {
-            Ok(meta) => meta.size,
-            Err(object_store::Error::NotFound { .. }) => return Ok(false),
-            Err(error) => return Err(read(error)),
+        let Some(ObjectMeta { size, .. }) = self.meta(key).await? else {
+            return Ok(false);
         };
         let (mut hash, mut at) = (Sha256::new(), 0);
         self.interrupt.check().map_err(|_| MirrorError::Interrupted)?;
@@ -300,15 +308,10 @@ impl Bucket {
     /// Whether there is something to copy. Nothing is done where both are the same already: of a directory they are two
     /// names of one file, which the file system would not rename over each other.
     pub(super) async fn copy(&self, from: &Key, to: &Key) -> Result<bool, MirrorError> {
-        let state = async |key| match self.store.head(key).await {
-            Ok(meta) => Ok(Some(meta.e_tag)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(read(error)),
-        };
-        let Some(tag) = state(from).await? else {
+        let Some(ObjectMeta { e_tag: tag, .. }) = self.meta(from).await? else {
             return Ok(false);
         };
-        let is_same = tag.is_some() && state(to).await? == Some(tag);
+        let is_same = tag.is_some() && self.meta(to).await?.is_some_and(|there| there.e_tag == tag);
         if !is_same {
             let copy = async { self.store.copy(from, to).await.map_err(written) };
             self.unless_interrupted(copy).await?;

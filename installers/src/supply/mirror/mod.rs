@@ -13,7 +13,7 @@ use ssmbake_manifests::{AgentVersion, Channel, PackageFormat, hex};
 use super::release::{Listing, ReleaseList};
 use super::{LockFile, Locked, Supplier, SupplyError, Target, lockfile};
 use crate::acquire::store::{self, Fetched};
-use crate::acquire::{AcquireError, NetworkError, Origin, TransportOptions};
+use crate::acquire::{AcquireError, NetworkError, TransportOptions};
 use crate::error::IoError;
 use crate::signed;
 use bucket::Bucket;
@@ -396,33 +396,35 @@ impl Mirror {
         let Some(newest) = entries.iter().map(|entry| entry.locked.version).max() else {
             return Ok(Vec::new());
         };
-        let runtime = runtime()?;
-        self.0.alone(|| {
+        let publish = async {
             if let Some(url) = &offer.public_url {
-                runtime.block_on(self.list(supplier, entries, url))?;
+                self.list(supplier, entries, url).await?;
             }
             let mut held = Vec::new();
             // Of this run and of those before it.
-            let places = self.places(supplier, offer, &newest.to_string())?;
+            let places = self.places(supplier, offer, &newest.to_string()).await?;
             for channel in &offer.channels {
-                let folders = self.left_behind(supplier, offer, *channel, newest, &places)?;
+                let folders = self
+                    .left_behind(supplier, offer, *channel, newest, &places)
+                    .await?;
                 if folders.is_empty() {
-                    runtime.block_on(self.raise(supplier, &places, newest, *channel))?;
+                    self.raise(supplier, &places, newest, *channel).await?;
                 } else {
-                    let (channel, version) = (*channel, newest);
                     held.push(Held {
-                        channel,
-                        version,
+                        channel: *channel,
+                        version: newest,
                         folders,
                     });
                 }
             }
             Ok(held)
-        })
+        };
+        let runtime = runtime()?;
+        self.0.alone(|| runtime.block_on(publish))
     }
 
     /// The folders that have a package below `version`, which may be a channel's word.
-    fn places<'a>(
+    async fn places<'a>(
         &self,
         supplier: &Supplier<'_>,
         offer: &'a Offer,
@@ -431,18 +433,15 @@ impl Mirror {
         let mut places = Places::new();
         for (folder, format) in &offer.folders {
             let (package, _) = keys(supplier, version, folder, *format);
-            match self.0.get_small(&format!("{}/{package}", bucket::OWN), 0) {
-                // It is there, and larger than nothing; no byte was read.
-                Ok(_) | Err(NetworkError::TooLarge { .. }) => drop(places.insert(folder, *format)),
-                Err(NetworkError::NotFound { .. }) => {}
-                Err(error) => return Err(SupplyError::from(AcquireError::from(error)).into()),
+            if self.0.meta(&package).await?.is_some() {
+                places.insert(folder, *format);
             }
         }
         Ok(places)
     }
 
     /// The folders whose systems would find no package any more if `channel` named `newest`.
-    fn left_behind(
+    async fn left_behind(
         &self,
         supplier: &Supplier<'_>,
         offer: &Offer,
@@ -451,15 +450,18 @@ impl Mirror {
         places: &Places<'_>,
     ) -> Result<Vec<String>, MirrorError> {
         let at = Key::from(supplier.agent.version_path(channel));
-        let named = runtime()?.block_on(self.0.read(&at))?;
-        let Some(named) = named.as_deref().and_then(version).filter(|named| *named < newest) else {
+        let Some(named) = self.named(&at).await?.filter(|named| *named < newest) else {
             return Ok(Vec::new());
         };
-        let mut offered = self.places(supplier, offer, channel.word())?;
-        offered.extend(self.places(supplier, offer, &named.to_string())?);
-        let mut folders = offered.into_keys();
-        let left = folders.by_ref().filter(|folder| !places.contains_key(folder));
+        let mut offered = self.places(supplier, offer, channel.word()).await?;
+        offered.extend(self.places(supplier, offer, &named.to_string()).await?);
+        let left = offered.into_keys().filter(|folder| !places.contains_key(folder));
         Ok(left.map(str::to_owned).collect())
+    }
+
+    /// The version that a VERSION file names, if it names one.
+    async fn named(&self, at: &Key) -> Result<Option<AgentVersion>, MirrorError> {
+        Ok(self.0.read(at).await?.as_deref().and_then(version))
     }
 
     /// Lets a channel name the newest version, and offer its packages.
@@ -480,8 +482,7 @@ impl Mirror {
             let is_older = there.and_then(version).is_none_or(|there| there < newest);
             is_older.then(|| format!("{newest}\n").into_bytes())
         };
-        let named = async || Ok::<_, MirrorError>(self.0.read(&at).await?.as_deref().and_then(version));
-        let mut before = named().await?;
+        let mut before = self.named(&at).await?;
         for _ in 0..bucket::TRIES {
             let offered = before.map_or(newest, |before| before.max(newest));
             for (folder, format) in places {
@@ -496,7 +497,7 @@ impl Mirror {
                 }
             }
             self.0.change(&at, raised).await?;
-            let after = named().await?;
+            let after = self.named(&at).await?;
             if after == before {
                 return Ok(());
             }

@@ -78,7 +78,8 @@ Exit codes:
   0 ok, 1 internal error, 2 usage, 3 unsupported OS or architecture, 4 unknown region, 5 verification failed,
   6 network, 7 target I/O or permission, 8 conflict, 9 audit found failures, 10 failed and rolled back,
   11 failed and roll-back incomplete, or made and old files not removed, 12 installed but not started,
-  20 changed (with --detailed-exitcode), 128 and the number of a signal: interrupted and taken back";
+  13 done but not reported, 20 changed (with --detailed-exitcode), 128 and the number of a signal: interrupted and taken
+  back";
 
 /// Options of every verb.
 #[derive(Debug, Args)]

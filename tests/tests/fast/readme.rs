@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use ssmbake_manifests::{PackageFormat, catalog};
+use ssmbake_tests::{must, ssmbake};
 
 const BEGIN: &str = "<!-- systems -->\n";
 const END: &str = "<!-- end of systems -->\n";
@@ -63,6 +64,24 @@ fn the_readme_names_every_format_of_export() {
         let is_named =
             readme.contains(&format!("| `{name}` |")) || readme.contains("export --os") && name == "sh";
         assert!(is_named, "{name}");
+    }
+}
+
+#[test]
+fn every_exit_code_is_told() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(top.join("../README.md")).expect("README");
+    let help = String::from_utf8(must(&mut ssmbake(&["--help"])).stdout).expect("UTF-8");
+    // Lines end where the terminal's do.
+    let help: Vec<&str> = help.split_whitespace().collect();
+    let help = help.join(" ");
+    let (_, codes) = help.split_once("Exit codes:").expect("exit codes");
+    for code in ssmbake::exit::ALL {
+        assert!(readme.contains(&format!("\n| {code} |")), "{code}");
+        let is_told = codes
+            .split(',')
+            .any(|one| one.trim().starts_with(&format!("{code} ")));
+        assert!(is_told, "{code}: {codes}");
     }
 }
 

@@ -90,16 +90,44 @@ pub const FOREIGN: [(&str, &str); 3] = [
     ("i386", "debian_386"),
 ];
 
-/// A mirror with a package of `arch` in `folder`.
-pub fn mirror_of(arch: &str, folder: &str) -> Mirror {
+/// As [`mirror`], and both versions for arm64 too.
+pub fn mirror_of_two_architectures() -> Mirror {
+    let (mirror, (arch, folder)) = (mirror(), FOREIGN[0]);
+    for version in [V1, V2] {
+        publish(&mirror, version, arch, folder);
+    }
+    mirror
+}
+
+fn publish(mirror: &Mirror, version: &str, arch: &str, folder: &str) {
     let package = AgentPackage {
         arch: arch.to_owned(),
-        ..AgentPackage::new(V1)
+        ..AgentPackage::new(version)
     };
     let deb = package.build(world().dir.path());
+    mirror.publish(version, folder, &deb, &world().signer.sign(&deb));
+}
+
+/// A mirror with a package of `arch` in `folder`.
+pub fn mirror_of(arch: &str, folder: &str) -> Mirror {
     let mirror = Mirror::http();
-    mirror.publish(V1, folder, &deb, &world().signer.sign(&deb));
+    publish(&mirror, V1, arch, folder);
     mirror
+}
+
+/// Words that choose the package of [`V1`] for [`FOLDER`]'s system.
+pub fn choice(mirror: &Mirror) -> [&str; 8] {
+    let url = &mirror.url;
+    [
+        "--os",
+        "debian-12",
+        "--arch",
+        "amd64",
+        "--version",
+        V1,
+        "--mirror",
+        url,
+    ]
 }
 
 /// `ssmbake apply` of `version` from `mirror`, its signer accepted.

@@ -2,22 +2,16 @@
 
 use std::fs;
 
-use ssmbake_tests::package::AgentPackage;
-use ssmbake_tests::world::{V1, V2, mirror, world};
+use ssmbake_tests::world::{V1, V2, mirror_of_two_architectures, world};
 use ssmbake_tests::{outcome, ssmbake};
 
 /// A mirror that gets [`V1`] for both architectures, then [`V2`] for one after the other.
 #[test]
 fn a_channel_waits_until_everybody_whom_it_serves_has_the_newer_version() {
-    let (mirror, dir) = (mirror(), tempfile::tempdir().expect("directory"));
-    for version in [V1, V2] {
-        let package = AgentPackage {
-            arch: "arm64".to_owned(),
-            ..AgentPackage::new(version)
-        }
-        .build(dir.path());
-        mirror.publish(version, "debian_arm64", &package, &world().signer.sign(&package));
-    }
+    let (mirror, dir) = (
+        mirror_of_two_architectures(),
+        tempfile::tempdir().expect("directory"),
+    );
     let to = dir.path().join("www");
     let step = |arch: &str, version: &str| {
         let mut sync = ssmbake(&["mirror", "sync", "--os", "debian-12", "--offer", "latest", "--to"]);

@@ -7,17 +7,17 @@ use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::package::{AgentPackage, Signer};
 use ssmbake_tests::tree::MiniTree;
-use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, refused, world};
+use ssmbake_tests::world::{
+    FOLDER, V1, V2, choice, deb, mirror, mirror_of_two_architectures, refused, world,
+};
 use ssmbake_tests::{must, outcome, sha256, ssmbake};
 use tempfile::TempDir;
 
 /// A lock of the mirror's V1 for Debian 12.
 pub(crate) fn lock(mirror: &Mirror, dir: &Path) -> PathBuf {
     let path = dir.join("ssmbake.lock");
-    let mut command = ssmbake(&["lock", "--os", "debian-12", "--arch", "amd64", "--version", V1]);
-    command
-        .args(["--mirror", &mirror.url, "--keyring"])
-        .arg(&world().keyring);
+    let mut command = ssmbake(&["lock", "--keyring"]);
+    command.arg(&world().keyring).args(choice(mirror));
     must(command.arg("--out").arg(&path));
     path
 }
@@ -563,15 +563,7 @@ fn a_mirror_has_the_layout_of_the_bucket() {
 
 #[test]
 fn a_mirror_names_a_version_when_all_of_it_is_there() {
-    let (mirror, dir) = (mirror(), place());
-    for version in [V1, V2] {
-        let package = AgentPackage {
-            arch: "arm64".to_owned(),
-            ..AgentPackage::new(version)
-        }
-        .build(dir.path());
-        mirror.publish(version, "debian_arm64", &package, &world().signer.sign(&package));
-    }
+    let (mirror, dir) = (mirror_of_two_architectures(), place());
     let to = dir.path().join("www");
     let to = to.to_str().expect("UTF-8");
     let words = [

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ssmbake_tests::tree::debootstrapped;
-use ssmbake_tests::world::{V1, mirror, world};
+use ssmbake_tests::world::{choice, mirror, world};
 use ssmbake_tests::{must, outcome, ssmbake, ssmbake_bin};
 use tempfile::TempDir;
 
 fn bundle(dir: &TempDir) -> PathBuf {
     let (lock, out) = (dir.path().join("lock"), dir.path().join("bundle"));
     let mirror = mirror();
-    let mut make = ssmbake(&["lock", "--os", "debian-12", "--arch", "amd64", "--version", V1]);
-    make.args(["--mirror", &mirror.url, "--keyring"])
-        .arg(&world().keyring);
+    let mut make = ssmbake(&["lock", "--keyring"]);
+    make.arg(&world().keyring).args(choice(&mirror));
     must(make.arg("--out").arg(&lock));
     let mut create = ssmbake(&["bundle", "create", "--lock"]);
     create.arg(&lock).arg("--keyring").arg(&world().keyring);

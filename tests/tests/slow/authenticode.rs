@@ -9,8 +9,10 @@ use ssmbake_installers::acquire::authenticode::verify;
 use ssmbake_manifests::CodeRoot;
 use ssmbake_tests::authenticode::{Authority, Purpose, program, sign};
 use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::{must, outcome, sha256, ssmbake, tool};
+use ssmbake_tests::{must, outcome, sha256, ssmbake};
 use tempfile::TempDir;
+
+use crate::signed;
 
 const NAME: &str = "Amazon.com Services LLC";
 /// In the middle of 2025, when the signer's certificate is good.
@@ -203,11 +205,13 @@ fn whatever_is_wrong_with_a_signature_is_told() {
 
 #[test]
 fn packages_for_windows_are_locked_mirrored_and_bundled() {
-    let (desk, mirror) = (Desk::new(), Mirror::https());
-    let at = |name: &str| desk.dir.path().join(name);
+    let (desk, office, mirror) = (Desk::new(), signed::Desk::new(), Mirror::https());
+    let at = |name: &str| office.at(name);
+    let sign = |name: &str| office.sign(name);
     let good = desk.good();
     let path = "3.3.1957.0/windows_amd64/AmazonSSMAgentSetup.exe";
     mirror.put(path, good.clone());
+    fs::write(at("signed.exe"), &good).expect("file");
     fs::write(at("ca.pem"), mirror.ca_pem.as_ref().expect("certificate")).expect("file");
     // The root arrives in a signed catalog.
     let mut export = ssmbake(&["catalog", "export", "--expires", "2099-01-01T00:00:00Z", "--out"]);
@@ -222,28 +226,6 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
     )
     .into();
     fs::write(at("catalog"), document.to_string()).expect("catalog");
-    let cosign = || {
-        let mut command = Command::new(tool("../cosign/usr/bin/cosign"));
-        command
-            .current_dir(desk.dir.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin");
-        command.env("COSIGN_PASSWORD", "").env("HOME", desk.dir.path());
-        command
-    };
-    must(cosign().arg("generate-key-pair"));
-    let sign = |name: &str| {
-        let mut by_key = cosign();
-        by_key.args([
-            "sign-blob",
-            "--key",
-            "cosign.key",
-            "--tlog-upload=false",
-            "--use-signing-config=false",
-            "--yes",
-        ]);
-        must(by_key.args(["--bundle", &format!("{name}.sigstore.json"), name]));
-    };
     sign("catalog");
 
     let run = |words: &[&str]| {
@@ -253,9 +235,7 @@ fn packages_for_windows_are_locked_mirrored_and_bundled() {
             .arg("--signer-key")
             .arg(at("cosign.pub"))
             .args(words);
-        command
-            .current_dir(desk.dir.path())
-            .env("SSMBAKE_CA_FILE", at("ca.pem"));
+        command.current_dir(at("")).env("SSMBAKE_CA_FILE", at("ca.pem"));
         outcome(&mut command)
     };
     let lock = [

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use ssmbake_tests::mirror::Mirror;
 use ssmbake_tests::tree::MiniTree;
-use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, refused, world};
+use ssmbake_tests::world::{FOLDER, V1, V2, choice, deb, mirror, refused, world};
 use ssmbake_tests::{must, outcome, sha256, ssmbake, ssmbake_bin};
 
 use crate::signed::{Desk, IDENTITY, ISSUER, built_in, figures, told};
@@ -17,17 +17,8 @@ fn locks_and_bundles_can_be_made_to_need_a_signature() {
     let (desk, mirror) = (Desk::new(), mirror());
     let keyring = &world().keyring;
     let make = || {
-        let mut make = ssmbake(&[
-            "lock",
-            "--os",
-            "debian-12",
-            "--arch",
-            "amd64",
-            "--version",
-            V1,
-            "--mirror",
-            &mirror.url,
-        ]);
+        let mut make = ssmbake(&["lock"]);
+        make.args(choice(&mirror));
         must(
             make.arg("--keyring")
                 .arg(keyring)
@@ -213,19 +204,7 @@ fn a_bundle_s_signed_catalog_is_used_where_no_network_is() {
         let mut make = desk.ssmbake(words);
         must(make.args(["--catalog", &place("catalog")]));
     };
-    make(&[
-        "lock",
-        "--os",
-        "debian-12",
-        "--arch",
-        "amd64",
-        "--version",
-        V1,
-        "--mirror",
-        &mirror.url,
-        "--out",
-        &place("lock"),
-    ]);
+    make(&[&["lock", "--out", &place("lock")], &choice(&mirror)[..]].concat());
     desk.sign("lock");
     make(&[
         "bundle",

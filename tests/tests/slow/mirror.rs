@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use ssmbake_tests::gate::Gate;
 use ssmbake_tests::mirror::Mirror;
-use ssmbake_tests::package::AgentPackage;
 use ssmbake_tests::tree::MiniTree;
-use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, world};
+use ssmbake_tests::world::{FOLDER, V1, V2, deb, mirror, mirror_of_two_architectures, world};
 use ssmbake_tests::{must, outcome, ssmbake, tool};
 use tempfile::TempDir;
 
@@ -246,15 +245,7 @@ fn a_new_writer_of_a_bucket_sees_what_an_old_one_did_meanwhile() {
 
 #[test]
 fn a_channel_of_a_bucket_waits_for_everybody_whom_it_serves() {
-    let (server, mirror, dir) = (Server::s3(), mirror(), tempfile::tempdir().expect("directory"));
-    for version in [V1, V2] {
-        let package = AgentPackage {
-            arch: "arm64".to_owned(),
-            ..AgentPackage::new(version)
-        }
-        .build(dir.path());
-        mirror.publish(version, "debian_arm64", &package, &world().signer.sign(&package));
-    }
+    let (server, mirror) = (Server::s3(), mirror_of_two_architectures());
     let step = |arch: &str, version: &str| {
         let mut command = sync_for(arch, "s3://bucket/ssm", &mirror, version);
         let (code, _, err) = outcome(server.environment(&mut command));

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use ssmbake_tests::digest::{Times, diff, tree};
 use ssmbake_tests::mirror::Fault;
 use ssmbake_tests::tree::MiniTree;
-use ssmbake_tests::world::{FOLDER, V1, apply, mirror};
+use ssmbake_tests::world::{FOLDER, V1, apply, choice, mirror};
 use ssmbake_tests::{must, ssmbake};
 
 const SIGNALS: [(Signal, i32); 3] = [(Signal::HUP, 1), (Signal::INT, 2), (Signal::TERM, 15)];
@@ -128,16 +128,7 @@ fn verbs_that_write_files_leave_none_that_is_half_done() {
     let (mirror, dir) = (mirror(), tempfile::tempdir().expect("directory"));
     let at = |name: &str| dir.path().join(name);
     let keyring = &ssmbake_tests::world::world().keyring;
-    let choice = [
-        "--os",
-        "debian-12",
-        "--arch",
-        "amd64",
-        "--version",
-        V1,
-        "--mirror",
-        &mirror.url,
-    ];
+    let choice = choice(&mirror);
     let mut lock = ssmbake(&["lock", "--keyring"]);
     must(lock.arg(keyring).args(choice).arg("--out").arg(at("lock")));
     let mut sync = ssmbake(&["mirror", "sync", "--keyring"]);
